@@ -16,8 +16,6 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::name::Name;
-
 /// The kinds of key that can own a name (libp2p peer-id spec, "Key Types").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -190,11 +188,6 @@ impl PublicKey {
         }
     }
 
-    /// The name of this key.
-    pub fn to_name(&self) -> Name {
-        Name::from_public_key(self)
-    }
-
     pub(crate) fn as_ed25519(&self) -> Option<&VerifyingKey> {
         match &self.0 {
             Public::Ed25519(key) => Some(key),
@@ -256,9 +249,8 @@ const OID_SECP256K1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.
 const PEM_LABEL: &str = "PRIVATE KEY";
 
 /// DigestInfo of SHA2-256 (RFC 8017, section 9.2, note 1).
-const SHA256_DIGEST_INFO: [u8; 19] = [
-    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20,
-];
+const SHA256_DIGEST_INFO: [u8; 19] =
+    [0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
 
 impl SecretKey {
     /// Makes a key from 32 bytes of the caller's randomness; the same seed gives the same key.
@@ -333,7 +325,8 @@ impl SecretKey {
             KeyType::Ed25519 => Self::from_ed25519_data(&data),
             KeyType::Rsa => Self::from_pkcs1(&data),
             KeyType::Secp256k1 => {
-                let scalar = data.as_slice().try_into().map_err(|_| KeyError::Malformed("secp256k1 keys have 32 bytes"))?;
+                let scalar =
+                    data.as_slice().try_into().map_err(|_| KeyError::Malformed("secp256k1 keys have 32 bytes"))?;
                 Self::from_scalar(KeyType::Secp256k1, scalar)
             }
             KeyType::Ecdsa => Self::from_sec1(&data, Some(OID_P256)),
@@ -436,7 +429,8 @@ impl SecretKey {
         let (oid, parameters, inner) = match &self.0 {
             Secret::Ed25519(key) => {
                 let seed = Zeroizing::new(key.to_bytes());
-                let inner = OctetStringRef::new(seed.as_slice()).and_then(|octets| octets.to_der()).map_err(unwritable)?;
+                let inner =
+                    OctetStringRef::new(seed.as_slice()).and_then(|octets| octets.to_der()).map_err(unwritable)?;
                 (OID_ED25519, None, Zeroizing::new(inner))
             }
             Secret::Rsa(key) => (OID_RSA, null, self.pkcs1(key)),
@@ -565,10 +559,7 @@ mod tests {
 
     #[test]
     fn rsa_sizes_are_bounded() {
-        assert_eq!(
-            SecretKey::generate(KeyType::Rsa, [1; 32], 1024).unwrap_err(),
-            KeyError::RsaSize { bits: 1024 }
-        );
+        assert_eq!(SecretKey::generate(KeyType::Rsa, [1; 32], 1024).unwrap_err(), KeyError::RsaSize { bits: 1024 });
         assert!(SecretKey::generate(KeyType::Rsa, [1; 32], 8193).is_err());
     }
 

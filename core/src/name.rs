@@ -182,6 +182,13 @@ impl Name {
     }
 }
 
+impl PublicKey {
+    /// The name of this key.
+    pub fn to_name(&self) -> Name {
+        Name::from_public_key(self)
+    }
+}
+
 impl FromStr for Name {
     type Err = NameError;
 
@@ -263,7 +270,8 @@ mod tests {
             Base::Base64UrlPad,
         ] {
             let text = name.to_cid_string(base);
-            for spelling in [text.clone(), format!("/ipns/{text}"), format!("ipns://{text}"), format!("/ipns/{text}/")] {
+            for spelling in [text.clone(), format!("/ipns/{text}"), format!("ipns://{text}"), format!("/ipns/{text}/")]
+            {
                 assert_eq!(spelling.parse::<Name>().unwrap(), name, "{spelling}");
             }
         }
@@ -283,7 +291,9 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_refused() {
-        for text in ["", "/ipns/", "example.com", "k51", "Qm", "12D3KooW", "bafkqaaa", "/ipfs/bafkqaaa", "1111", "\u{1F600}"] {
+        for text in
+            ["", "/ipns/", "example.com", "k51", "Qm", "12D3KooW", "bafkqaaa", "/ipfs/bafkqaaa", "1111", "\u{1F600}"]
+        {
             assert!(text.parse::<Name>().is_err(), "{text}");
         }
         assert!("k".repeat(100_000).parse::<Name>().is_err());

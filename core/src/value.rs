@@ -193,7 +193,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Value>().unwrap().as_str(), path, "{text}");
         }
-        for text in ["", "/", "/ipfs", "/ipfs/", "/ipfs/nonsense", "nonsense", "http://example.com", "/ipfs/bafkqaaa\n"] {
+        for text in ["", "/", "/ipfs", "/ipfs/", "/ipfs/nonsense", "nonsense", "http://example.com", "/ipfs/bafkqaaa\n"]
+        {
             assert!(text.parse::<Value>().is_err(), "{text:?}");
         }
         assert!(matches!("/x/".repeat(9000).parse::<Value>(), Err(ValueError::TooLong { .. })));

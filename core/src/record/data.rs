@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use ipld_core::ipld::Ipld;
 
-use super::{BuildError, DataFault};
+use super::error::{BuildError, DataFault, MAX_SEQUENCE};
 
 pub(crate) const VALUE: &str = "Value";
 pub(crate) const VALIDITY: &str = "Validity";
@@ -17,8 +17,6 @@ pub(crate) const SEQUENCE: &str = "Sequence";
 pub(crate) const TTL: &str = "TTL";
 const RESERVED: [&str; 5] = [VALUE, VALIDITY, VALIDITY_TYPE, SEQUENCE, TTL];
 
-/// Go keeps sequence and TTL in an int64; a larger number would become a negative one there.
-pub(crate) const MAX_INTEGER: u64 = i64::MAX as u64;
 /// Deeper data is no metadata that anyone writes; the bound keeps recursion off the stack's end.
 const MAX_DEPTH: u8 = 64;
 
@@ -79,8 +77,8 @@ impl<'a> Fields<'a> {
             (VALUE, Item::Bytes(bytes)) => self.value = Some(bytes),
             (VALIDITY, Item::Bytes(bytes)) => self.validity = Some(bytes),
             (VALIDITY_TYPE, Item::Unsigned(number)) => self.validity_type = Some(number),
-            (SEQUENCE, Item::Unsigned(number)) if number <= MAX_INTEGER => self.sequence = Some(number),
-            (TTL, Item::Unsigned(number)) if number <= MAX_INTEGER => self.ttl = Some(number),
+            (SEQUENCE, Item::Unsigned(number)) if number <= MAX_SEQUENCE => self.sequence = Some(number),
+            (TTL, Item::Unsigned(number)) if number <= MAX_SEQUENCE => self.ttl = Some(number),
             _ => return Err(DataFault::WrongType(name)),
         }
         Ok(())
@@ -320,8 +318,8 @@ mod tests {
         #[test]
         fn round_trips(
             value in proptest::collection::vec(any::<u8>(), 0..200),
-            sequence in 0..=MAX_INTEGER,
-            ttl in proptest::option::of(0..=MAX_INTEGER),
+            sequence in 0..=MAX_SEQUENCE,
+            ttl in proptest::option::of(0..=MAX_SEQUENCE),
             extra in metadata_strategy(),
         ) {
             let data = Data { value: value.into(), sequence, ttl, has_metadata: !extra.is_empty(), ..sample() };
@@ -360,7 +358,10 @@ mod tests {
         ] {
             assert_eq!(with(entry), Err(DataFault::NotStrict(why)));
         }
-        assert_eq!(with(&[b"\x61a".as_slice(), &[0x81; 5000], b"\x00"].concat()), Err(DataFault::NotStrict("nested too deeply")));
+        assert_eq!(
+            with(&[b"\x61a".as_slice(), &[0x81; 5000], b"\x00"].concat()),
+            Err(DataFault::NotStrict("nested too deeply"))
+        );
         assert_eq!(with(b"\x61a\x5b\xff\xff\xff\xff\xff\xff\xff\xff"), Err(DataFault::Truncated));
         assert_eq!(with(b"\x63TTL\x00"), Err(DataFault::NotStrict("a key that occurs twice")));
         assert_eq!(Data::parse(&Bytes::from_static(b"\x80")), Err(DataFault::NotAMap));

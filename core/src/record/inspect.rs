@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
-use super::data::{self, Data};
-use super::verify::{check_fields, check_signature, decode_key, public_key};
+use super::data::{self, Data, Metadata};
+use super::error::RecordError;
+use super::parsed::Record;
+use super::verify::{Checks, check_fields, check_signature, decode_key, public_key};
 use super::wire::Entry;
-use super::{Checks, Metadata, Record, RecordError};
 use crate::key::KeyType;
 use crate::name::Name;
 use crate::time::Timestamp;
@@ -82,8 +83,9 @@ impl Inspection {
         }
         // A foreign embedded key is shown too: it is what the record carries.
         let shown = embedded.or(self.name.as_ref().and_then(Name::inline_key_bytes));
-        self.public_key =
-            shown.and_then(|key| decode_key(key).ok()).map(|key| KeyFound { kind: key.key_type(), embedded: embedded.is_some() });
+        self.public_key = shown
+            .and_then(|key| decode_key(key).ok())
+            .map(|key| KeyFound { kind: key.key_type(), embedded: embedded.is_some() });
         let data = entry.data.as_ref().filter(|data| !data.is_empty()).map(Data::parse);
         match &data {
             Some(Ok(data)) => self.show_signed(data, &entry, checks),

@@ -2,7 +2,7 @@
 
 use core::cmp::Ordering;
 
-use super::Verified;
+use super::verify::Verified;
 
 /// Orders two verified records of one name: the higher sequence wins, then the later end of life, then the bytewise
 /// larger record. Equal only for identical bytes, so every node selects the same one.

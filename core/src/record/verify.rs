@@ -8,8 +8,9 @@ use bytes::Bytes;
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::data::Data;
-use super::wire::Entry;
-use super::{DEFAULT_TTL, EOL, Record, RecordError, signed_message};
+use super::error::{DEFAULT_TTL, RecordError};
+use super::parsed::Record;
+use super::wire::{EOL, Entry, signed_message};
 use crate::key::{KeyError, PublicKey};
 use crate::name::Name;
 use crate::time::Timestamp;

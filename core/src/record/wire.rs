@@ -3,7 +3,16 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::{MAX_RECORD_BYTES, RecordError};
+use super::error::{MAX_RECORD_BYTES, RecordError};
+
+/// The only kind of validity there is: an end of life.
+pub(super) const EOL: u64 = 0;
+const SIGNATURE_PREFIX: &[u8] = b"ipns-signature:";
+
+/// What `signatureV2` signs.
+pub(super) fn signed_message(data: &[u8]) -> Vec<u8> {
+    [SIGNATURE_PREFIX, data].concat()
+}
 
 /// Fields have explicit presence: a zero that is written differs on the wire from one that is not.
 #[derive(Clone, PartialEq, Eq, Message)]
