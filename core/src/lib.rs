@@ -1,10 +1,41 @@
-//! core
+//! IPNS as a pure state machine: names, records, publishing, resolving and routing, without I/O.
+//!
+//! [IPNS](https://specs.ipfs.tech/ipns/ipns-record/) gives mutable, self-certifying names to content-addressed data: a
+//! [`Name`] is a public key, a signed [`Record`] says where it points now. This crate is all of the protocol and none
+//! of the world: it reads no clock, opens no socket, spawns nothing, and draws no randomness of its own.
+//!
+//! | floor | what is there |
+//! |---|---|
+//! | [`engine`] | [`Engine`](engine::Engine): publish, resolve, watch, serve; the one public face |
+//! | [`routing`] | routers and what they say; Delegated Routing V1 over HTTP, both halves |
+//! | [`record`] | create, decode, verify, select |
+//! | [`value`], [`name`], [`key`], [`time`] | what a name points at, names, keys, instants |
+//! | [`store`] | what a store must do for an engine |
+//!
+//! A floor uses only those below it. [`Record`] is parsed, [`Verified`] is verified for a name, and only the latter is
+//! ever returned, stored, served or compared.
+//!
+//! To run an engine on an async runtime, see the crates `ipns-driver` and `ipns-tokio`; to verify a record you have:
+//!
+//! ```
+//! use ipns_core::record::Checks;
+//! use ipns_core::{Name, Timestamp, Verified};
+//!
+//! fn check(bytes: Vec<u8>, name: &str, now: Timestamp) -> Result<Verified, Box<dyn std::error::Error>> {
+//!     let name: Name = name.parse()?;
+//!     Ok(Checks::at(now).verify(bytes, &name)?)
+//! }
+//! ```
+
+pub mod engine;
 pub mod key;
 pub mod name;
 pub mod record;
+pub mod routing;
 pub mod store;
 pub mod time;
 pub mod value;
+
 pub use name::Name;
 pub use record::{Record, Verified};
 pub use time::{Now, Timestamp};

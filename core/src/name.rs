@@ -193,9 +193,18 @@ impl FromStr for Name {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let malformed = || NameError::Malformed { text: shorten(text) };
         let bare = text.strip_prefix("/ipns/").or_else(|| text.strip_prefix("ipns://")).unwrap_or(text);
-        let bare = bare.strip_suffix('/').unwrap_or(bare);
+        // A slash at the end is a habit of URLs, but also a digit of base64.
+        match (Self::from_bare(bare, text), bare.strip_suffix('/')) {
+            (Err(_), Some(stripped)) => Self::from_bare(stripped, text),
+            (result, _) => result,
+        }
+    }
+}
+
+impl Name {
+    fn from_bare(bare: &str, text: &str) -> Result<Self, NameError> {
+        let malformed = || NameError::Malformed { text: shorten(text) };
         if bare.is_empty() || bare.len() > MAX_TEXT || !bare.is_ascii() {
             return Err(malformed());
         }

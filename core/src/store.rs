@@ -1,6 +1,6 @@
 //! What a store must do for an engine: a few ordered tables of bytes with atomic, durable commits.
 //!
-//! The engine never calls a store itself: it emits [`Output::Store`](crate::engine::Output::Store) and a driver
+//! The engine never calls a store itself: it emits `Output::Store` and a driver
 //! carries that to an implementation of [`Store`]. The trait is here so that a store needs no runtime and no driver.
 
 use thiserror::Error;
@@ -68,7 +68,7 @@ pub trait Store: Send + 'static {
     /// after the return loses none of it.
     ///
     /// # Errors
-    /// When nothing of the batch was applied.
+    /// When it is not known to be durable. Nothing of it was applied, unless the very last write to the disk failed.
     fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError>;
 }
 
@@ -112,6 +112,16 @@ pub enum StoreError {
         /// The file.
         path: String,
     },
+    /// A key or value beyond the limits.
+    #[error("{what} of {size} bytes is larger than the store takes, {limit}")]
+    TooLarge {
+        /// A key or a value.
+        what: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// Any other failure of the disk or the operating system.
     #[error("{path}: {reason}")]
     Io {
@@ -134,6 +144,7 @@ impl StoreError {
             Self::TooNew { .. } => "store_too_new",
             Self::Locked { .. } => "store_locked",
             Self::Full { .. } => "store_full",
+            Self::TooLarge { .. } => "store_too_large",
             Self::Io { .. } => "store_io",
             Self::Closed => "store_closed",
         }

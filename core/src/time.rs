@@ -50,6 +50,11 @@ impl Timestamp {
         Self::from_unix_nanos(i128::from(seconds) * NANOS_PER_SEC)
     }
 
+    /// For constants: `seconds` must be within the years 0000 to 9999.
+    pub(crate) const fn from_unix_secs_const(seconds: i64) -> Self {
+        Self { seconds, nanos: 0 }
+    }
+
     /// Nanoseconds since the Unix epoch.
     pub const fn as_unix_nanos(self) -> i128 {
         self.seconds as i128 * NANOS_PER_SEC + self.nanos as i128

@@ -175,11 +175,10 @@ impl<'a> Walk<'a> {
                 }
                 keys.check()?;
             }
-            6 if argument == 42 => {
-                if !matches!(self.item(depth + 1)?, Item::Bytes([0, ..])) {
-                    return Err(DataFault::NotStrict("a link without a CID"));
-                }
-            }
+            6 if argument == 42 => match self.item(depth + 1)? {
+                Item::Bytes([0, ..]) => {}
+                _ => return Err(DataFault::NotStrict("a link without a CID")),
+            },
             6 => return Err(DataFault::NotStrict("a tag other than 42")),
             // `head` lets only false, true, null and finite floats through.
             _ => {}

@@ -1,0 +1,42 @@
+//! Where an IPNS node keeps things: implementations of [`Store`] and a directory of private keys.
+//!
+//! - [`RedbStore`] is the store of a real node: one file, every commit on the disk before it returns. It opens a
+//!   file only after it has verified the whole of it, without having changed a byte; it migrates files of older
+//!   schemas; and it tells a file that is foreign, damaged, too new or in use apart, each with its own error.
+//! - [`MemoryStore`] keeps the same in memory, for tests and for nodes that need nothing kept. Its clones share
+//!   their contents, so that a test can start a second engine over what the first one left.
+//! - [`KeyStore`] is a directory with one file for each private key, named as Kubo names them.
+//!
+//! All of it is synchronous and blocks: a driver runs it off the executor. All errors are values, and each has a
+//! stable `code()`.
+//!
+//! ```
+//! use ipns_core::store::{Store, Table, Write};
+//! use ipns_store::MemoryStore;
+//!
+//! let mut store = MemoryStore::new();
+//! store.commit(&[Write { table: Table::Meta, key: b"answer".to_vec(), value: Some(b"42".to_vec()) }])?;
+//! assert_eq!(store.get(Table::Meta, b"answer")?.as_deref(), Some(&b"42"[..]));
+//! # Ok::<(), ipns_core::store::StoreError>(())
+//! ```
+//!
+//! Inside: `redb.rs` opens and uses the file, over `staged.rs`, which holds back its first writes until
+//! `schema.rs` has recognised it and before `migrate.rs` changes it; `publish.rs` makes new files appear whole or
+//! not at all; `limits.rs` is the size check that both stores share.
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod keystore;
+mod limits;
+mod memory;
+mod migrate;
+mod publish;
+mod redb;
+mod schema;
+mod staged;
+
+pub use ipns_core::store::{Entries, Store, StoreError, Table, Write};
+
+pub use self::keystore::{KeyStore, KeyStoreError, MAX_KEY_NAME_BYTES};
+pub use self::memory::MemoryStore;
+pub use self::redb::RedbStore;

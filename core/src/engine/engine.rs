@@ -1,0 +1,304 @@
+//! The engine itself: operations in, outputs out, one mutation at a time.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::name::Name;
+use crate::routing::http::server::{busy, read_request};
+use crate::store::{Entries, StoreError, Table};
+use crate::time::Now;
+
+use super::clock::ClockWatch;
+use super::config::Config;
+use super::context::{Context, Wake};
+use super::event::{Event, PublishError, ResolveError};
+use super::ids::{InboundId, OpId, StoreId};
+use super::io::{Input, Output, StoreAction, StoreCommand, StoreReply};
+use super::own::Own;
+use super::publish::Publishing;
+use super::request::{Publish, Put, Resolve};
+use super::resolve::Resolving;
+use super::serve::Serving;
+use super::watch::Watching;
+
+/// Entries read at once when an engine starts.
+const PAGE: usize = 256;
+
+/// IPNS as a state machine. See the [module](super) for how to drive it.
+pub struct Engine {
+    cx: Context,
+    tasks: BTreeMap<OpId, Task>,
+    /// Requests of others, to find their operation when they go away.
+    requests: BTreeMap<InboundId, OpId>,
+    restore: Restore,
+}
+
+enum Task {
+    Publish(Box<Publishing>),
+    Resolve(Box<Resolving>),
+    Watch(Watching),
+    Serve(InboundId, Box<Serving>),
+}
+
+/// How far the store has been read. Until the end, operations wait.
+enum Restore {
+    Reading {
+        table: Table,
+        page: StoreId,
+    },
+    Done,
+    /// The store cannot be read: publishing would risk to use a sequence twice.
+    Failed(StoreError),
+}
+
+impl Engine {
+    /// An engine that begins by reading its store. The same seed and inputs give the same outputs, bit for bit.
+    pub fn new(config: Config, seed: [u8; 32], now: Now) -> Self {
+        let cx = Context::new(config, ChaCha8Rng::from_seed(seed), now);
+        let restore = Restore::Reading { table: Table::Own, page: StoreId(0) };
+        let mut engine = Self { cx, tasks: BTreeMap::new(), requests: BTreeMap::new(), restore };
+        if let Some(expected) = ClockWatch::check_start(now) {
+            engine.cx.emit(Event::ClockImplausible { wall: now.wall, expected });
+        }
+        engine.read_page(Table::Own, None);
+        engine
+    }
+
+    /// Publishes a value. Ends with [`Event::Published`].
+    pub fn publish(&mut self, now: Now, what: Publish) -> OpId {
+        self.begin(now, |op| Task::Publish(Box::new(Publishing::publish(op, what))))
+    }
+
+    /// Stores and sends a ready record. Ends with [`Event::Published`].
+    pub fn put(&mut self, now: Now, what: Put) -> OpId {
+        self.begin(now, |op| Task::Publish(Box::new(Publishing::put(op, what))))
+    }
+
+    /// Resolves a name. Ends with [`Event::Resolved`].
+    pub fn resolve(&mut self, now: Now, name: Name, how: Resolve) -> OpId {
+        self.begin(now, |op| Task::Resolve(Box::new(Resolving::new(op, name, how))))
+    }
+
+    /// Watches a name until cancelled: [`Event::Changed`] for its first record and every newer one.
+    pub fn watch(&mut self, now: Now, name: Name) -> OpId {
+        self.begin(now, |op| Task::Watch(Watching::new(op, name)))
+    }
+
+    /// Ends an operation early. A watch ends silently, the others with their event.
+    pub fn cancel(&mut self, now: Now, op: OpId) {
+        self.cx.now = now;
+        self.cx.wake(op, Wake::Cancel);
+        self.run();
+    }
+
+    /// The names that this node publishes, in the order of their bytes. Empty until [`Event::Restored`].
+    pub fn own(&self) -> impl Iterator<Item = (&Name, &Own)> {
+        self.cx.own.iter()
+    }
+
+    /// Forgets that this node publishes a name. Its record stays known until it expires.
+    pub fn disown(&mut self, now: Now, name: &Name) -> bool {
+        self.cx.now = now;
+        let known = self.cx.own.remove(name).is_some();
+        if known {
+            let write = crate::store::Write { table: Table::Own, key: name.to_bytes(), value: None };
+            self.cx.write_behind(vec![write]);
+        }
+        known
+    }
+
+    /// How many operations and requests are under way.
+    pub fn load(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Takes what the driver has for the engine. Afterwards, drain [`poll_output`](Self::poll_output).
+    pub fn handle_input(&mut self, now: Now, input: Input) {
+        self.cx.now = now;
+        match input {
+            Input::Tick => self.cx.on_time(),
+            Input::Http { id, result } => self.cx.on_http(id, result),
+            Input::Routed { id, update } => self.cx.calls.on_route(id, update),
+            Input::Signed { id, result } => self.cx.on_signed(id, result),
+            Input::Stored { id, result } => self.on_stored(id, result),
+            Input::Request { id, request } => self.on_request(id, &request),
+            Input::RequestGone { id } => {
+                if let Some(op) = self.requests.get(&id) {
+                    self.cx.wake(*op, Wake::Cancel);
+                }
+            }
+        }
+        self.run();
+    }
+
+    /// What the driver is to do next. To be called after every other call, until it returns `None`.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.cx.poll_output()
+    }
+
+    /// When to give [`Input::Tick`], on the monotonic clock. May change with every call.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.cx.next_timeout()
+    }
+
+    fn begin(&mut self, now: Now, make: impl FnOnce(OpId) -> Task) -> OpId {
+        self.cx.now = now;
+        let op = OpId(self.cx.fresh_id());
+        let task = make(op);
+        if self.tasks.len() >= self.cx.config.max_operations {
+            self.refuse(op, &task, PublishError::Overloaded, ResolveError::Overloaded);
+            return op;
+        }
+        self.tasks.insert(op, task);
+        self.admit(op);
+        op
+    }
+
+    /// Starts an operation, unless the store is still being read or cannot be read.
+    fn admit(&mut self, op: OpId) {
+        match &self.restore {
+            Restore::Reading { .. } => {}
+            Restore::Done => {
+                self.cx.wake(op, Wake::Start);
+                self.run();
+            }
+            Restore::Failed(error) => {
+                let error = error.clone();
+                match self.tasks.remove(&op) {
+                    // Resolving needs no store; nothing that this node returned before is known, though.
+                    Some(task @ (Task::Resolve(_) | Task::Watch(_) | Task::Serve(..))) => {
+                        self.tasks.insert(op, task);
+                        self.cx.wake(op, Wake::Start);
+                        self.run();
+                    }
+                    Some(Task::Publish(_)) => self.cx.emit(Event::Published { op, result: Err(error.into()) }),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, op: OpId, task: &Task, publish: PublishError, resolve: ResolveError) {
+        match task {
+            Task::Publish(_) => self.cx.emit(Event::Published { op, result: Err(publish) }),
+            Task::Resolve(_) => self.cx.emit(Event::Resolved { op, result: Err(resolve) }),
+            Task::Watch(_) => {}
+            Task::Serve(to, _) => self.cx.output(Output::Respond { to: *to, response: busy() }),
+        }
+    }
+
+    fn on_request(&mut self, to: InboundId, request: &http::Request<bytes::Bytes>) {
+        let op = OpId(self.cx.fresh_id());
+        if self.requests.len() >= self.cx.config.max_requests {
+            return self.cx.output(Output::Respond { to, response: busy() });
+        }
+        match Serving::new(&self.cx, op, to, read_request(request)) {
+            Ok(serving) => {
+                self.requests.insert(to, op);
+                self.tasks.insert(op, Task::Serve(to, Box::new(serving)));
+                self.admit(op);
+            }
+            Err(response) => self.cx.output(Output::Respond { to, response }),
+        }
+    }
+
+    /// Gives every operation that something happened to its turn, until all is quiet.
+    fn run(&mut self) {
+        loop {
+            let moved = self.cx.pump_calls();
+            let Some((op, wake)) = self.cx.poll_wake() else {
+                if moved {
+                    continue;
+                }
+                break;
+            };
+            let Some(task) = self.tasks.get_mut(&op) else { continue };
+            let ended = match task {
+                Task::Publish(task) => task.step(&mut self.cx, wake),
+                Task::Resolve(task) => task.step(&mut self.cx, wake),
+                Task::Watch(task) => task.step(&mut self.cx, wake),
+                Task::Serve(_, task) => task.step(&mut self.cx, wake),
+            };
+            if ended {
+                if let Some(Task::Serve(to, _)) = self.tasks.remove(&op) {
+                    self.requests.remove(&to);
+                }
+                self.cx.forget(op);
+            }
+        }
+    }
+
+    // What follows reads the store when the engine starts.
+
+    fn read_page(&mut self, table: Table, after: Option<Vec<u8>>) {
+        let page = StoreId(self.cx.fresh_id());
+        self.restore = Restore::Reading { table, page };
+        let action = StoreAction::Scan { table, after, limit: PAGE };
+        self.cx.output(Output::Store(StoreCommand { id: page, action }));
+    }
+
+    fn on_stored(&mut self, id: StoreId, result: Result<StoreReply, StoreError>) {
+        let Restore::Reading { table, page } = self.restore else { return self.cx.on_stored(id, result) };
+        if id != page {
+            return self.cx.on_stored(id, result);
+        }
+        match result {
+            Ok(StoreReply::Entries(entries)) => self.on_page(table, entries),
+            Ok(_) => self.end_restore(Restore::Failed(StoreError::Closed)),
+            Err(error) => {
+                self.cx.emit(Event::StoreFailed { error: error.clone() });
+                self.end_restore(Restore::Failed(error));
+            }
+        }
+    }
+
+    fn on_page(&mut self, table: Table, entries: Entries) {
+        let last = entries.last().map(|(key, _)| key.clone());
+        let full = entries.len() >= PAGE;
+        for (key, value) in entries {
+            let readable = match table {
+                Table::Own => self.load_own(&key, &value),
+                _ => self.cx.index.load(&key, &value),
+            };
+            if !readable {
+                let reason = format!("an entry of table {} cannot be read", table.as_str());
+                self.cx.emit(Event::StoreFailed { error: StoreError::Corrupt { path: "store".into(), reason } });
+            }
+        }
+        match (full, table) {
+            (true, _) => self.read_page(table, last),
+            (false, Table::Own) => self.read_page(Table::Records, None),
+            (false, _) => {
+                self.cx.emit(Event::Restored { own: self.cx.own.len() });
+                self.end_restore(Restore::Done);
+            }
+        }
+    }
+
+    fn load_own(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let Ok(name) = Name::from_bytes(key) else { return false };
+        match Own::load(&name, value) {
+            Some(own) => {
+                self.cx.own.insert(name, own);
+                true
+            }
+            None => {
+                self.cx.unreadable.insert(name);
+                false
+            }
+        }
+    }
+
+    fn end_restore(&mut self, how: Restore) {
+        self.restore = how;
+        let waiting: Vec<OpId> = self.tasks.keys().copied().collect();
+        for op in waiting {
+            self.admit(op);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The engine: everything that IPNS decides, in one state machine.
+//!
+//! An [`Engine`] is driven like a quinn or str0m connection. Call one method that changes it ([`Engine::publish`],
+//! [`Engine::resolve`], [`Engine::handle_input`] …), then drain [`Engine::poll_output`] and carry out each [`Output`];
+//! give back what comes of it as [`Input`], and [`Input::Tick`] when [`Engine::next_timeout`] has come. It reads no
+//! clock, opens no socket and draws no randomness: the same seed and inputs give the same outputs.
+//!
+//! ```text
+//!   publish ─▶ Publishing ─┐                    ┌─▶ Output::Http, Route   (routing: calls, attempts, retries)
+//!   resolve ─▶ Resolving  ─┤     Context        ├─▶ Output::Sign
+//!   watch   ─▶ Watching   ─┼─▶  lookups, own  ──┼─▶ Output::Store         (persist before send)
+//!   Request ─▶ Serving    ─┘    names, cache    ├─▶ Output::Respond
+//!                ▲                              └─▶ Output::Event         (results, improvements, warnings)
+//!                └── wakes: a lookup changed, stored, signed, a call ended, time
+//! ```
+//!
+//! The way of one answer: [`Input::Http`] goes to the call that it belongs to; the call says *record*, *failing* or
+//! *done* to the lookup of its name; the lookup verifies and compares, and wakes the operations that watch it; each
+//! decides whether it has heard enough, and the last thing it does is an [`Event`].
+//!
+//! # Example
+//!
+//! An engine with an empty store and no router resolves nothing, and says so:
+//!
+//! ```
+//! use ipns_core::Now;
+//! use ipns_core::engine::{Config, Engine, Event, Input, Output, Resolve, StoreReply};
+//!
+//! let now = Now { monotonic: Default::default(), wall: "2026-11-24T00:00:00Z".parse()? };
+//! let mut engine = Engine::new(Config::default(), [0; 32], now);
+//! let name = "k51qzi5uqu5dk3v4rmjber23h16xnr23bsggmqqil9z2gduiis5se8dht36dam".parse()?;
+//! engine.resolve(now, name, Resolve::default());
+//! let mut code = None;
+//! while let Some(output) = engine.poll_output() {
+//!     match output {
+//!         Output::Store(command) => {
+//!             let result = Ok(StoreReply::Entries(Vec::new()));
+//!             engine.handle_input(now, Input::Stored { id: command.id, result });
+//!         }
+//!         Output::Event(Event::Resolved { result: Err(error), .. }) => code = Some(error.code()),
+//!         _ => {}
+//!     }
+//! }
+//! assert_eq!(code, Some("unreachable"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod cache;
+mod clock;
+mod config;
+mod context;
+#[expect(clippy::module_inception, reason = "the file bears the name of what is in it")]
+mod engine;
+mod event;
+mod ids;
+mod io;
+mod lookup;
+mod own;
+mod publish;
+mod request;
+mod resolve;
+mod serve;
+mod stored;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod watch;
+
+pub use config::Config;
+pub use engine::Engine;
+pub use event::{Event, Freshness, Publication, PublishError, Resolution, ResolveError};
+pub use ids::{InboundId, OpId, SignId, StoreId};
+pub use io::{Input, Output, StoreAction, StoreCommand, StoreReply};
+pub use own::Own;
+pub use request::{Enough, OnConflict, Policy, Publish, Put, Resolve};
+pub use stored::{StoredOwn, StoredRecord};

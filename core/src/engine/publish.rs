@@ -1,0 +1,384 @@
+//! Publishing: read what is newest, decide the sequence, sign, make durable, send, and count who took it.
+//!
+//! No byte of a new record leaves before the store has said that it is durable, so that after a crash at any point a
+//! name never gets the same sequence with another value.
+
+use core::cmp::Ordering;
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use crate::name::Name;
+use crate::record::{Checks, MAX_SEQUENCE, RecordBuilder, RecordError, Unsigned, Verified, compare};
+use crate::routing::{CallId, Receipt, RouterId};
+
+use super::context::{Context, Wake};
+use super::event::{Event, Publication, PublishError};
+use super::ids::{OpId, SignId};
+use super::own::Own;
+use super::request::{Enough, OnConflict, Policy, Publish, Put};
+
+pub(crate) struct Publishing {
+    op: OpId,
+    name: Name,
+    what: What,
+    policy: Policy,
+    allow_offline: bool,
+    started: Duration,
+    rebased_over: Option<u64>,
+    stage: Stage,
+}
+
+enum What {
+    Make(Box<Publish>),
+    Given(Box<Put>),
+}
+
+enum Stage {
+    /// In line behind another publish of the same name.
+    Waiting,
+    /// Asking the routers for the newest record.
+    Reading,
+    Signing(Box<Signing>),
+    Storing(Verified),
+    Sending(Sending),
+}
+
+struct Signing {
+    unsigned: Unsigned,
+    v2: (SignId, Option<Vec<u8>>),
+    v1: Option<(SignId, Option<Vec<u8>>)>,
+}
+
+struct Sending {
+    record: Verified,
+    calls: BTreeMap<CallId, (RouterId, bool)>,
+    receipts: BTreeMap<RouterId, Receipt>,
+    since: Duration,
+}
+
+type Outcome = Result<Publication, PublishError>;
+
+impl Publishing {
+    pub(crate) fn publish(op: OpId, what: Publish) -> Self {
+        let (name, policy, allow_offline) = (what.key.to_name(), what.policy, what.allow_offline);
+        Self::new(op, name, policy, allow_offline, What::Make(Box::new(what)))
+    }
+
+    pub(crate) fn put(op: OpId, what: Put) -> Self {
+        let (name, policy, allow_offline) = (what.name, what.policy, what.allow_offline);
+        Self::new(op, name, policy, allow_offline, What::Given(Box::new(what)))
+    }
+
+    fn new(op: OpId, name: Name, policy: Policy, allow_offline: bool, what: What) -> Self {
+        let (started, rebased_over, stage) = (Duration::ZERO, None, Stage::Waiting);
+        Self { op, name, what, policy, allow_offline, started, rebased_over, stage }
+    }
+
+    /// Moves on. Returns `true` when the operation has ended.
+    pub(crate) fn step(&mut self, cx: &mut Context, wake: Wake) -> bool {
+        let outcome = match wake {
+            Wake::Start => self.start(cx),
+            Wake::Lookup => self.read(cx),
+            Wake::Signed(id, result) => self.signed(cx, id, result),
+            Wake::Stored(result) => self.stored(cx, result),
+            Wake::Call(call, end) => {
+                if let Stage::Sending(sending) = &mut self.stage {
+                    match end {
+                        Some(end) => {
+                            sending.calls.remove(&call);
+                            let receipt = Receipt::new(cx.now.monotonic, end, &cx.calls);
+                            sending.receipts.insert(receipt.router, receipt);
+                        }
+                        None => {
+                            sending.calls.entry(call).and_modify(|(_, failing)| *failing = true);
+                        }
+                    }
+                }
+                self.sent(cx)
+            }
+            Wake::Time => self.on_time(cx),
+            Wake::Cancel => Some(Err(PublishError::Cancelled)),
+            Wake::Learned(_) => None,
+        };
+        let Some(result) = outcome else { return false };
+        self.end(cx, result);
+        true
+    }
+
+    fn start(&mut self, cx: &mut Context) -> Option<Outcome> {
+        if self.started == Duration::ZERO {
+            self.started = cx.now.monotonic;
+            if !self.allow_offline && !cx.calls.routers().any(|(_, router)| router.write) {
+                return Some(Err(PublishError::NoRouter));
+            }
+            if let What::Given(put) = &self.what
+                && let Err(error) = cx.checks().verify(put.record.clone(), &self.name)
+            {
+                return Some(Err(error.into()));
+            }
+        }
+        cx.set_timer(self.op, Some(self.started + cx.config.publish_timeout));
+        if matches!(self.stage, Stage::Waiting) && cx.lock(self.op, self.name) {
+            self.stage = Stage::Reading;
+            let reading_until = cx.now.monotonic + cx.config.read_timeout;
+            cx.set_timer(self.op, Some(reading_until.min(self.started + cx.config.publish_timeout)));
+            cx.look_up(self.op, self.name, true);
+        }
+        None
+    }
+
+    fn read(&mut self, cx: &mut Context) -> Option<Outcome> {
+        if matches!(self.stage, Stage::Reading) && cx.is_enough(&self.name, Enough::Probable) {
+            return self.decide(cx);
+        }
+        None
+    }
+
+    /// Everything is known that can be: decide whether, and with which sequence, to publish.
+    fn decide(&mut self, cx: &mut Context) -> Option<Outcome> {
+        let lookup = cx.lookup(&self.name);
+        let newest = lookup.and_then(|lookup| lookup.newest().cloned());
+        let found = lookup.and_then(|lookup| lookup.found().cloned());
+        let answered = lookup.is_some_and(|lookup| lookup.anyone_answered());
+        let receipts = lookup.map(|lookup| lookup.receipts(cx.now.monotonic, &cx.calls)).unwrap_or_default();
+        cx.release(self.op, &self.name);
+        cx.set_timer(self.op, Some(self.started + cx.config.publish_timeout));
+        let known = newest.as_ref().map(|record| record.sequence());
+        match &self.what {
+            What::Given(put) => {
+                let checks = Checks { at: crate::time::Timestamp::MIN, tolerance: Duration::ZERO };
+                let record = match checks.verify(put.record.clone(), &self.name) {
+                    Ok(record) => record,
+                    Err(error) => return Some(Err(error.into())),
+                };
+                let same = newest.as_ref().is_some_and(|newest| newest == &record);
+                if let (Some(newest), false, false) = (known, same, put.force)
+                    && record.sequence() <= newest
+                {
+                    return Some(Err(PublishError::SequenceTooLow { given: record.sequence(), newest }));
+                }
+                self.persist(cx, record)
+            }
+            What::Make(publish) => {
+                let own = cx.own.get(&self.name).map(|own| own.record.clone());
+                let blind = own.is_none() && !answered && receipts.iter().any(|r| !r.is_ok());
+                let lost = cx.unreadable.contains(&self.name) && publish.sequence.is_none() && !answered;
+                if (blind && !self.allow_offline) || lost {
+                    return Some(Err(PublishError::Unread { receipts }));
+                }
+                if let (Some(own), Some(found)) = (&own, &found)
+                    && is_foreign(found, own)
+                {
+                    let (ours, theirs) = (own.sequence(), found.sequence());
+                    cx.emit(Event::Conflict { name: self.name, ours, theirs });
+                    if publish.on_conflict == OnConflict::Fail {
+                        return Some(Err(PublishError::Conflict { ours, theirs }));
+                    }
+                    self.rebased_over = Some(theirs);
+                }
+                match next_sequence(publish, known) {
+                    Ok(sequence) => self.sign(cx, sequence),
+                    Err(error) => Some(Err(error)),
+                }
+            }
+        }
+    }
+
+    fn sign(&mut self, cx: &mut Context, sequence: u64) -> Option<Outcome> {
+        let What::Make(publish) = &self.what else { return None };
+        let lifetime = publish.lifetime.unwrap_or(cx.config.lifetime);
+        let mut builder = RecordBuilder::new(publish.value.clone(), sequence, cx.now.wall + lifetime);
+        builder.ttl = publish.ttl.unwrap_or(cx.config.ttl);
+        builder.version = publish.version;
+        builder.metadata = publish.metadata.clone();
+        let unsigned = match builder.prepare(&publish.key) {
+            Ok(unsigned) => unsigned,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let v2 = (cx.sign(self.op, self.name, unsigned.message_v2()), None);
+        let v1 = unsigned.message_v1().map(|message| (cx.sign(self.op, self.name, message), None));
+        self.stage = Stage::Signing(Box::new(Signing { unsigned, v2, v1 }));
+        None
+    }
+
+    fn signed(
+        &mut self,
+        cx: &mut Context,
+        id: SignId,
+        result: Result<Vec<u8>, crate::key::SignError>,
+    ) -> Option<Outcome> {
+        let Stage::Signing(signing) = &mut self.stage else { return None };
+        let signature = match result {
+            Ok(signature) => signature,
+            Err(error) => return Some(Err(error.into())),
+        };
+        if signing.v2.0 == id {
+            signing.v2.1 = Some(signature);
+        } else if let Some(v1) = signing.v1.as_mut().filter(|v1| v1.0 == id) {
+            v1.1 = Some(signature);
+        }
+        let (Some(v2), v1) = (signing.v2.1.clone(), signing.v1.clone()) else { return None };
+        let v1 = match v1 {
+            Some((_, None)) => return None,
+            Some((_, signature)) => signature,
+            None => None,
+        };
+        let record = match signing.unsigned.clone().finish(v2, v1) {
+            Ok(record) => record,
+            Err(error) => return Some(Err(error.into())),
+        };
+        // A signer may live elsewhere and be the wrong one: what it gave is verified like anyone's.
+        match cx.checks().verify_record(record, &self.name) {
+            Ok(record) => self.persist(cx, record),
+            Err(error @ RecordError::Expired { .. }) => Some(Err(error.into())),
+            Err(error) => Some(Err(PublishError::BadSigner(error))),
+        }
+    }
+
+    fn persist(&mut self, cx: &mut Context, record: Verified) -> Option<Outcome> {
+        let mut writes = cx.index.keep(&record, cx.now.wall, cx.config.max_records);
+        let lifetime = match &self.what {
+            What::Make(publish) => Some(publish.lifetime.unwrap_or(cx.config.lifetime)),
+            What::Given(_) => cx.own.get(&self.name).map(|own| own.lifetime),
+        };
+        let newer = cx.own.get(&self.name).is_none_or(|own| compare(&record, &own.record) == Ordering::Greater);
+        if let (Some(lifetime), true) = (lifetime, newer) {
+            let own = Own { record: record.clone(), lifetime, last_sent: None, acks: 0, last_error: None };
+            writes.push(own.write());
+            // Raised before it is durable: were the write to fail half-way, the sequence would still not be used again.
+            cx.own.insert(self.name, own);
+        }
+        self.stage = Stage::Storing(record);
+        cx.commit(self.op, writes);
+        None
+    }
+
+    fn stored(&mut self, cx: &mut Context, result: Result<(), crate::store::StoreError>) -> Option<Outcome> {
+        let Stage::Storing(record) = &self.stage else { return None };
+        if let Err(error) = result {
+            return Some(Err(error.into()));
+        }
+        let record = record.clone();
+        cx.unreadable.remove(&self.name);
+        cx.learn(record.clone(), BTreeMap::new(), false);
+        cx.announce(&record);
+        cx.unlock(self.op, &self.name);
+        let routers: Vec<RouterId> = cx.calls.routers().filter(|(_, router)| router.write).map(|(id, _)| id).collect();
+        let mut calls = BTreeMap::new();
+        for router in routers {
+            calls.insert(cx.send(self.op, router, &record), (router, cx.calls.is_suspect(router)));
+        }
+        let since = cx.now.monotonic;
+        self.stage = Stage::Sending(Sending { record, calls, receipts: BTreeMap::new(), since });
+        let grace = since + cx.config.failing_grace;
+        cx.set_timer(self.op, Some(grace.min(self.started + cx.config.publish_timeout)));
+        self.sent(cx)
+    }
+
+    /// Every router has answered, or the policy is met and only failing routers are left.
+    fn sent(&mut self, cx: &mut Context) -> Option<Outcome> {
+        let Stage::Sending(sending) = &self.stage else { return None };
+        let met = self.is_met(sending);
+        let only_failing = sending.calls.values().all(|(_, failing)| *failing);
+        let waited = cx.now.monotonic >= sending.since + cx.config.failing_grace;
+        if sending.calls.is_empty() || (met && only_failing && waited) {
+            return Some(self.result(cx));
+        }
+        None
+    }
+
+    fn is_met(&self, sending: &Sending) -> bool {
+        let took = sending.receipts.values().filter(|receipt| receipt.is_ok()).count();
+        took >= self.policy.needed(sending.receipts.len() + sending.calls.len())
+    }
+
+    fn on_time(&mut self, cx: &mut Context) -> Option<Outcome> {
+        let deadline = self.started + cx.config.publish_timeout;
+        let late = cx.now.monotonic >= deadline;
+        match &self.stage {
+            Stage::Reading if !late => self.decide(cx),
+            Stage::Sending(_) if late => Some(self.result(cx)),
+            Stage::Sending(_) => {
+                cx.set_timer(self.op, Some(deadline));
+                self.sent(cx)
+            }
+            // What the store was told to write may become durable: only its answer can end the operation truly.
+            Stage::Storing(_) => None,
+            Stage::Waiting | Stage::Reading | Stage::Signing(_) if late => Some(Err(PublishError::Timeout)),
+            Stage::Waiting | Stage::Reading | Stage::Signing(_) => None,
+        }
+    }
+
+    fn result(&self, cx: &Context) -> Outcome {
+        let Stage::Sending(sending) = &self.stage else { return Err(PublishError::Timeout) };
+        let mut receipts = sending.receipts.clone();
+        for end in sending.calls.keys().filter_map(|call| cx.calls.progress(*call)) {
+            receipts.insert(end.router, Receipt::new(cx.now.monotonic, end, &cx.calls));
+        }
+        let publication = Publication {
+            record: sending.record.clone(),
+            receipts: receipts.into_values().collect(),
+            rebased_over: self.rebased_over,
+            elapsed: cx.now.monotonic.saturating_sub(self.started),
+        };
+        if self.is_met(sending) || self.allow_offline {
+            return Ok(publication);
+        }
+        let needed = self.policy.needed(publication.receipts.len());
+        Err(PublishError::PolicyNotMet { needed, publication: Box::new(publication) })
+    }
+
+    fn end(&mut self, cx: &mut Context, result: Outcome) {
+        cx.release(self.op, &self.name);
+        cx.unlock(self.op, &self.name);
+        if let Stage::Sending(sending) = &self.stage {
+            for call in sending.calls.keys() {
+                if matches!(result, Err(PublishError::Cancelled)) {
+                    cx.abandon(*call);
+                } else {
+                    cx.disown(*call);
+                }
+            }
+            self.note(cx, &sending.record, &result);
+        }
+        cx.emit(Event::Published { op: self.op, result });
+    }
+
+    /// Keeps how the sending went, for lists.
+    fn note(&self, cx: &mut Context, record: &Verified, result: &Outcome) {
+        let Some(own) = cx.own.get_mut(&self.name).filter(|own| own.record == *record) else { return };
+        let receipts = match result {
+            Ok(publication) => &publication.receipts,
+            Err(PublishError::PolicyNotMet { publication, .. }) => &publication.receipts,
+            Err(_) => return,
+        };
+        own.acks = receipts.iter().filter(|receipt| receipt.is_ok()).count() as u32;
+        own.last_error = result.as_ref().err().map(ToString::to_string);
+        if own.acks > 0 {
+            own.last_sent = Some(cx.now.wall);
+        }
+        let write = own.write();
+        cx.write_behind(vec![write]);
+    }
+}
+
+/// Whether the network's record is newer than ours, or takes our sequence for another value.
+fn is_foreign(found: &Verified, own: &Verified) -> bool {
+    found.sequence() > own.sequence()
+        || (found.sequence() == own.sequence() && found.value_bytes() != own.value_bytes())
+}
+
+fn next_sequence(publish: &Publish, newest: Option<u64>) -> Result<u64, PublishError> {
+    if let Some(expected) = publish.if_sequence
+        && newest != Some(expected)
+    {
+        return Err(PublishError::SequenceChanged { expected, found: newest });
+    }
+    match (publish.sequence, newest) {
+        (Some(given), Some(newest)) if given <= newest => Err(PublishError::SequenceTooLow { given, newest }),
+        (Some(given), _) => Ok(given),
+        (None, None) => Ok(0),
+        (None, Some(MAX_SEQUENCE)) => Err(PublishError::SequenceExhausted),
+        (None, Some(newest)) => Ok(newest + 1),
+    }
+}

@@ -1,0 +1,445 @@
+//! Calls to routers: one question or one delivery to one router, with its attempts, time-outs and retries.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::RngCore;
+use thiserror::Error;
+
+use super::http::client::{Backoff, Fault, FaultKind, GetAnswer, read_get, read_put, response_date};
+use super::router::{Router, RouterId, Transport};
+use crate::name::Name;
+use crate::record::MAX_RECORD_BYTES;
+use crate::time::Timestamp;
+
+/// One call to one router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CallId(u64);
+
+/// One HTTP exchange, to be answered with [`Input::Http`](crate::engine::Input::Http).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HttpId(pub u64);
+
+/// One operation of a router that the application brings, to be answered with
+/// [`Input::Routed`](crate::engine::Input::Routed).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteId(pub u64);
+
+/// What a router is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Find records of a name.
+    Get {
+        /// The name.
+        name: Name,
+    },
+    /// Take a record.
+    Put {
+        /// The name.
+        name: Name,
+        /// The record, verified.
+        record: Bytes,
+    },
+}
+
+/// What a router that the application brings says of an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteUpdate {
+    /// A record was found; more may follow. It is verified before anything believes it.
+    Record(Bytes),
+    /// The operation ended.
+    Done(Result<Tally, RouteError>),
+}
+
+/// How many peers answered, of how many asked. A router that is one peer says 1 of 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Peers that answered or took the record.
+    pub acks: u32,
+    /// Peers asked.
+    pub asked: u32,
+}
+
+impl Tally {
+    /// One peer, which answered.
+    pub const ONE: Self = Self { acks: 1, asked: 1 };
+}
+
+/// Why an HTTP exchange brought no response.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum HttpError {
+    /// No connection: refused, unreachable, name not found, TLS refused.
+    #[error("{0}")]
+    Connect(String),
+    /// No response in time.
+    #[error("no response in time")]
+    Timeout,
+    /// The response is larger than allowed.
+    #[error("the response is larger than {0} bytes")]
+    TooLarge(usize),
+    /// Anything else: the connection broke, the response is no HTTP.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Why a router did not do what it was asked. [`code`](RouteError::code) is stable.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RouteError {
+    /// It could not be reached.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It did not answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// It answered, and refused.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// It has a newer record.
+    #[error("it holds a newer record{}", .current.map(|n| format!(", sequence {n}")).unwrap_or_default())]
+    Conflict {
+        /// The sequence of its record, if it said.
+        current: Option<u64>,
+    },
+    /// What it sent is not a valid record of the name.
+    #[error("sent an invalid record: {0}")]
+    Invalid(String),
+    /// The operation ended before the router answered.
+    #[error("not answered yet{}", .0.as_ref().map(|last| format!("; last attempt: {last}")).unwrap_or_default())]
+    Pending(Option<String>),
+}
+
+impl RouteError {
+    /// The stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Refused(_) => "refused",
+            Self::Conflict { .. } => "conflict",
+            Self::Invalid(_) => "invalid",
+            Self::Pending(_) => "pending",
+        }
+    }
+}
+
+/// What the routing layer wants done.
+#[derive(Debug)]
+pub(crate) enum CallOutput {
+    Http { id: HttpId, request: http::Request<Bytes>, timeout: Duration, max_body: usize },
+    Route { id: RouteId, router: RouterId, operation: Operation },
+    CancelHttp(HttpId),
+    CancelRoute(RouteId),
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub(crate) enum CallUpdate {
+    /// Bytes that claim to be a record, and the router's entity tag for them.
+    Record { bytes: Bytes, etag: Option<String> },
+    /// The router still holds what the caller's entity tag stands for.
+    Unchanged,
+    /// An attempt failed and another follows.
+    Failing,
+    /// A router's idea of the time.
+    Date { router: RouterId, at: Timestamp },
+    /// The end.
+    Done(CallEnd),
+}
+
+/// How a call ended, or how it stands.
+#[derive(Debug)]
+pub(crate) struct CallEnd {
+    pub(crate) router: RouterId,
+    pub(crate) result: Result<Tally, RouteError>,
+    pub(crate) started: Duration,
+    pub(crate) attempts: u32,
+}
+
+struct Call {
+    router: RouterId,
+    operation: Operation,
+    etag: Option<String>,
+    started: Duration,
+    state: State,
+    backoff: Backoff,
+    attempts: u32,
+    last_failure: Option<String>,
+}
+
+enum State {
+    Http(HttpId),
+    Route(RouteId),
+    Sleeping,
+}
+
+/// How often in a row a router failed before it is no longer waited for.
+const SUSPECT_AFTER: u32 = 3;
+/// Error pages and the like are cut here; a record is never longer.
+const MAX_BODY: usize = MAX_RECORD_BYTES + 1;
+
+/// All calls under way.
+pub(crate) struct Calls {
+    routers: Vec<Router>,
+    failures: Vec<u32>,
+    calls: BTreeMap<CallId, Call>,
+    http: BTreeMap<HttpId, CallId>,
+    routes: BTreeMap<RouteId, CallId>,
+    timers: BTreeSet<(Duration, CallId)>,
+    timer_of: BTreeMap<CallId, Duration>,
+    outputs: VecDeque<CallOutput>,
+    updates: VecDeque<(CallId, CallUpdate)>,
+    next_id: u64,
+}
+
+impl Calls {
+    pub(crate) fn new(routers: Vec<Router>) -> Self {
+        Self {
+            failures: vec![0; routers.len()],
+            routers,
+            calls: BTreeMap::new(),
+            http: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            timer_of: BTreeMap::new(),
+            outputs: VecDeque::new(),
+            updates: VecDeque::new(),
+            next_id: 0,
+        }
+    }
+
+    /// Every router with its id.
+    pub(crate) fn routers(&self) -> impl Iterator<Item = (RouterId, &Router)> {
+        self.routers.iter().enumerate().map(|(index, router)| (RouterId(index as u16), router))
+    }
+
+    pub(crate) fn router(&self, id: RouterId) -> &Router {
+        &self.routers[usize::from(id.0)]
+    }
+
+    /// Whether the router has failed so often that nobody should wait for it.
+    pub(crate) fn is_suspect(&self, id: RouterId) -> bool {
+        self.failures[usize::from(id.0)] >= SUSPECT_AFTER
+    }
+
+    /// How a call that has not ended stands.
+    pub(crate) fn progress(&self, id: CallId) -> Option<CallEnd> {
+        let call = self.calls.get(&id)?;
+        let result = Err(RouteError::Pending(call.last_failure.clone()));
+        Some(CallEnd { router: call.router, result, started: call.started, attempts: call.attempts })
+    }
+
+    pub(crate) fn start(
+        &mut self,
+        now: Duration,
+        router: RouterId,
+        operation: Operation,
+        etag: Option<String>,
+    ) -> CallId {
+        let id = CallId(self.fresh_id());
+        let attempts = match &self.router(router).transport {
+            Transport::Http(endpoint) => endpoint.attempts,
+            Transport::External => 1,
+        };
+        let call = Call {
+            router,
+            operation,
+            etag,
+            started: now,
+            state: State::Sleeping,
+            backoff: Backoff::new(attempts),
+            attempts: 0,
+            last_failure: None,
+        };
+        self.calls.insert(id, call);
+        self.attempt(now, id);
+        id
+    }
+
+    /// Forgets the call; what is under way for it is cancelled.
+    pub(crate) fn cancel(&mut self, id: CallId) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        self.set_timer(id, None);
+        match call.state {
+            State::Http(http) => {
+                self.http.remove(&http);
+                self.outputs.push_back(CallOutput::CancelHttp(http));
+            }
+            State::Route(route) => {
+                self.routes.remove(&route);
+                self.outputs.push_back(CallOutput::CancelRoute(route));
+            }
+            State::Sleeping => {}
+        }
+    }
+
+    pub(crate) fn on_http(
+        &mut self,
+        now: Duration,
+        id: HttpId,
+        result: Result<http::Response<Bytes>, HttpError>,
+        random: &mut ChaCha8Rng,
+    ) {
+        let Some(id) = self.http.remove(&id) else { return };
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.state = State::Sleeping;
+        let response = match result {
+            Ok(response) => response,
+            Err(error @ HttpError::TooLarge(_)) => return self.finish(id, Err(RouteError::Refused(error.to_string()))),
+            Err(HttpError::Timeout) => return self.retry(now, id, RouteError::Timeout, None, random),
+            Err(error) => return self.retry(now, id, RouteError::Unreachable(error.to_string()), None, random),
+        };
+        let is_get = matches!(call.operation, Operation::Get { .. });
+        if let Some(at) = response_date(&response) {
+            self.updates.push_back((id, CallUpdate::Date { router: call.router, at }));
+        }
+        let outcome = if is_get {
+            read_get(&response).map(|answer| match answer {
+                GetAnswer::Record { bytes, etag } => Some(CallUpdate::Record { bytes, etag }),
+                GetAnswer::NotModified => Some(CallUpdate::Unchanged),
+                GetAnswer::NoRecord => None,
+            })
+        } else {
+            read_put(&response).map(|()| None)
+        };
+        match outcome {
+            Ok(update) => {
+                self.updates.extend(update.map(|update| (id, update)));
+                self.finish(id, Ok(Tally::ONE));
+            }
+            Err(fault) => self.on_fault(now, id, fault, random),
+        }
+    }
+
+    fn on_fault(&mut self, now: Duration, id: CallId, fault: Fault, random: &mut ChaCha8Rng) {
+        match fault.kind {
+            FaultKind::Transient => self.retry(now, id, RouteError::Refused(fault.reason), fault.retry_after, random),
+            FaultKind::Conflict { current } => self.finish(id, Err(RouteError::Conflict { current })),
+            FaultKind::Final => self.finish(id, Err(RouteError::Refused(fault.reason))),
+        }
+    }
+
+    pub(crate) fn on_route(&mut self, id: RouteId, update: RouteUpdate) {
+        let Some(call) = self.routes.get(&id).copied() else { return };
+        match update {
+            RouteUpdate::Record(bytes) => self.updates.push_back((call, CallUpdate::Record { bytes, etag: None })),
+            RouteUpdate::Done(result) => {
+                self.routes.remove(&id);
+                self.finish(call, result);
+            }
+        }
+    }
+
+    pub(crate) fn on_timeout(&mut self, now: Duration, random: &mut ChaCha8Rng) {
+        while let Some(&(due, id)) = self.timers.first() {
+            if due > now {
+                break;
+            }
+            self.set_timer(id, None);
+            match self.calls.get(&id).map(|call| &call.state) {
+                Some(&State::Http(http)) => {
+                    self.http.remove(&http);
+                    self.outputs.push_back(CallOutput::CancelHttp(http));
+                    self.retry(now, id, RouteError::Timeout, None, random);
+                }
+                Some(&State::Route(route)) => {
+                    self.routes.remove(&route);
+                    self.outputs.push_back(CallOutput::CancelRoute(route));
+                    self.finish(id, Err(RouteError::Timeout));
+                }
+                Some(State::Sleeping) => self.attempt(now, id),
+                None => {}
+            }
+        }
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    pub(crate) fn poll_output(&mut self) -> Option<CallOutput> {
+        self.outputs.pop_front()
+    }
+
+    pub(crate) fn poll_update(&mut self) -> Option<(CallId, CallUpdate)> {
+        self.updates.pop_front()
+    }
+
+    fn attempt(&mut self, now: Duration, id: CallId) {
+        let fresh = self.fresh_id();
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.attempts += 1;
+        let router = &self.routers[usize::from(call.router.0)];
+        let timeout = router.timeout;
+        match &router.transport {
+            Transport::Http(endpoint) => {
+                let request = match &call.operation {
+                    Operation::Get { name } => endpoint.get_request(name, call.etag.as_deref()),
+                    Operation::Put { name, record } => endpoint.put_request(name, record),
+                };
+                let http = HttpId(fresh);
+                call.state = State::Http(http);
+                self.http.insert(http, id);
+                self.outputs.push_back(CallOutput::Http { id: http, request, timeout, max_body: MAX_BODY });
+            }
+            Transport::External => {
+                let route = RouteId(fresh);
+                call.state = State::Route(route);
+                self.routes.insert(route, id);
+                let operation = call.operation.clone();
+                self.outputs.push_back(CallOutput::Route { id: route, router: call.router, operation });
+            }
+        }
+        self.set_timer(id, Some(now + timeout));
+    }
+
+    fn retry(
+        &mut self,
+        now: Duration,
+        id: CallId,
+        error: RouteError,
+        retry_after: Option<Duration>,
+        random: &mut ChaCha8Rng,
+    ) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.state = State::Sleeping;
+        call.last_failure = Some(error.to_string());
+        match call.backoff.next(random.next_u32(), retry_after) {
+            Some(pause) => {
+                self.set_timer(id, Some(now + pause));
+                self.updates.push_back((id, CallUpdate::Failing));
+            }
+            None => self.finish(id, Err(error)),
+        }
+    }
+
+    fn finish(&mut self, id: CallId, result: Result<Tally, RouteError>) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        self.set_timer(id, None);
+        let failures = &mut self.failures[usize::from(call.router.0)];
+        match &result {
+            Err(RouteError::Unreachable(_) | RouteError::Timeout) => *failures = failures.saturating_add(1),
+            _ => *failures = 0,
+        }
+        let end = CallEnd { router: call.router, result, started: call.started, attempts: call.attempts };
+        self.updates.push_back((id, CallUpdate::Done(end)));
+    }
+
+    fn set_timer(&mut self, id: CallId, due: Option<Duration>) {
+        if let Some(old) = self.timer_of.remove(&id) {
+            self.timers.remove(&(old, id));
+        }
+        if let Some(due) = due {
+            self.timer_of.insert(id, due);
+            self.timers.insert((due, id));
+        }
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
