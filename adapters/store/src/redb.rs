@@ -148,7 +148,7 @@ impl Store for RedbStore {
     }
 
     fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
-        limits::check(batch))?;
+        limits::check(batch)?;
         if batch.is_empty() {
             return Ok(());
         }

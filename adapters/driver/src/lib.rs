@@ -1,0 +1,34 @@
+//! Runs an [`Engine`](ipns_core::engine::Engine) on any async runtime.
+//!
+//! A [`Node`] owns an engine and carries out what it asks: HTTP requests through the [`Runtime`], signatures through
+//! [`Signer`](ipns_core::key::Signer)s, reads and writes through a [`Store`](ipns_core::store::Store), and whatever a
+//! [`Router`] of the application does. A [`Handle`] is how the application talks to it: cheap to clone, `Send + Sync`,
+//! and a dropped future of it cancels what it waited for.
+//!
+//! ```text
+//!  Handle ──commands──▶ ┌──────────── Node ────────────┐ ──▶ Runtime: HTTP, sleep, spawn
+//!    ▲                  │ engine.publish / resolve / … │ ──▶ store thread (group commit)
+//!    └──results, events─│ loop: inputs, timer, outputs │ ──▶ signing thread
+//!                       └──────────────────────────────┘ ──▶ Routers of the application
+//! ```
+//!
+//! This crate knows no runtime. Use `ipns-tokio`, or implement [`Runtime`] for an executor of your own.
+
+#![forbid(unsafe_code)]
+
+mod clock;
+mod handle;
+mod node;
+mod router;
+mod runtime;
+mod stats;
+mod work;
+
+pub use clock::{Clock, SystemClock};
+pub use handle::{Handle, Stopped, Updates};
+pub use node::{BuildNodeError, Builder, Node};
+pub use router::{Found, Router};
+pub use runtime::{BoxFuture, HttpClient, Runtime};
+pub use stats::Stats;
+
+pub use ipns_core as core;

@@ -1,0 +1,106 @@
+//! What a node has done, in numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ipns_core::engine::Event;
+
+/// Counters of one node since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Publishes that met their policy.
+    pub published: u64,
+    /// Publishes that did not.
+    pub publish_failed: u64,
+    /// The time that all publishes took, in microseconds.
+    pub publish_micros: u64,
+    /// Resolves that found a record.
+    pub resolved: u64,
+    /// Resolves that did not.
+    pub resolve_failed: u64,
+    /// The time that the successful resolves took, in microseconds.
+    pub resolve_micros: u64,
+    /// HTTP requests sent to routers.
+    pub http_sent: u64,
+    /// HTTP requests of others answered.
+    pub served: u64,
+    /// Foreign records of own names found in the network.
+    pub conflicts: u64,
+    /// Routers that were sent a newer record than they held.
+    pub corrected: u64,
+    /// Failures of the store in the background.
+    pub store_failed: u64,
+    /// Commits that the store made durable.
+    pub commits: u64,
+    /// Operations and requests under way.
+    pub load: u64,
+    /// Names that this node publishes.
+    pub own: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) published: AtomicU64,
+    pub(crate) publish_failed: AtomicU64,
+    pub(crate) publish_micros: AtomicU64,
+    pub(crate) resolved: AtomicU64,
+    pub(crate) resolve_failed: AtomicU64,
+    pub(crate) resolve_micros: AtomicU64,
+    pub(crate) http_sent: AtomicU64,
+    pub(crate) served: AtomicU64,
+    pub(crate) conflicts: AtomicU64,
+    pub(crate) corrected: AtomicU64,
+    pub(crate) store_failed: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) load: AtomicU64,
+    pub(crate) own: AtomicU64,
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Counters {
+    pub(crate) fn event(&self, event: &Event) {
+        let time = |counter: &AtomicU64, elapsed: Duration| {
+            counter.fetch_add(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        };
+        match event {
+            Event::Published { result: Ok(publication), .. } => {
+                count(&self.published);
+                time(&self.publish_micros, publication.elapsed);
+            }
+            Event::Published { result: Err(_), .. } => count(&self.publish_failed),
+            Event::Resolved { result: Ok(resolution), .. } => {
+                count(&self.resolved);
+                time(&self.resolve_micros, resolution.elapsed);
+            }
+            Event::Resolved { result: Err(_), .. } => count(&self.resolve_failed),
+            Event::Conflict { .. } => count(&self.conflicts),
+            Event::Corrected { ok: true, .. } => count(&self.corrected),
+            Event::StoreFailed { .. } => count(&self.store_failed),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn read(&self) -> Stats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Stats {
+            published: get(&self.published),
+            publish_failed: get(&self.publish_failed),
+            publish_micros: get(&self.publish_micros),
+            resolved: get(&self.resolved),
+            resolve_failed: get(&self.resolve_failed),
+            resolve_micros: get(&self.resolve_micros),
+            http_sent: get(&self.http_sent),
+            served: get(&self.served),
+            conflicts: get(&self.conflicts),
+            corrected: get(&self.corrected),
+            store_failed: get(&self.store_failed),
+            commits: get(&self.commits),
+            load: get(&self.load),
+            own: get(&self.own),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! IPNS on tokio: tasks, timers, and HTTP by reqwest with rustls.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use ipns_core::key::{KeyType, SecretKey, Signer};
+//! use ipns_core::routing::{Router, http::client::Endpoint};
+//! use ipns_store::RedbStore;
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let router = Router::http(Endpoint::new("https://delegated-ipfs.dev")?);
+//! let node = ipns_tokio::spawn(ipns_tokio::Node::builder(RedbStore::open("ipns.redb")?).router(router))?;
+//! let key: Arc<dyn Signer> = Arc::new(SecretKey::generate(KeyType::Ed25519, [7; 32], 0)?);
+//! let published = node.publish_value(&key, "/ipfs/bafkqaaa".parse()?).await?;
+//! let resolved = node.resolve(*published.record.name(), Default::default()).await?;
+//! assert_eq!(resolved.value.as_str(), "/ipfs/bafkqaaa");
+//! node.shutdown(std::time::Duration::from_secs(5)).await;
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle as TokioHandle;
+
+mod http_client;
+
+pub use http_client::Reqwest;
+pub use ipns_driver::{BuildNodeError, Builder, Handle, Node, Router, Runtime, Updates};
+
+use ipns_driver::{BoxFuture, HttpClient};
+
+/// tokio as a [`Runtime`].
+pub struct Tokio {
+    tasks: TokioHandle,
+    http: Reqwest,
+}
+
+impl Tokio {
+    /// The runtime that the caller runs in.
+    ///
+    /// # Errors
+    /// When the TLS of the HTTP client cannot be set up.
+    ///
+    /// # Panics
+    /// As [`tokio::runtime::Handle::current`]: outside a tokio runtime.
+    pub fn current() -> Result<Self, reqwest::Error> {
+        Ok(Self::new(TokioHandle::current(), Reqwest::new()?))
+    }
+
+    /// A runtime and an HTTP client of one's own.
+    pub fn new(tasks: TokioHandle, http: Reqwest) -> Self {
+        Self { tasks, http }
+    }
+}
+
+impl Runtime for Tokio {
+    fn spawn(&self, future: BoxFuture<()>) {
+        self.tasks.spawn(future);
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<()> {
+        // A sleep is made inside the runtime, wherever it is asked for.
+        let _inside = self.tasks.enter();
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn http(&self) -> &dyn HttpClient {
+        &self.http
+    }
+}
+
+/// Starts a node on the tokio runtime that the caller runs in.
+///
+/// # Errors
+/// When the operating system gives no thread or no randomness, or TLS cannot be set up.
+pub fn spawn(builder: Builder) -> Result<Handle, SpawnError> {
+    Ok(builder.spawn(Arc::new(Tokio::current()?))?)
+}
+
+/// Why a node cannot be started on tokio.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The node cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildNodeError),
+    /// The HTTP client cannot be built.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+impl SpawnError {
+    /// The stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Build(error) => error.code(),
+            Self::Http(_) => "http_setup",
+        }
+    }
+}
