@@ -443,7 +443,12 @@ impl SecretKey {
                 };
                 (OID_EC, curve(&OID_SECP256K1), Zeroizing::new(sec1.to_der().map_err(unwritable)?))
             }
-            Secret::Other(_, data) => (OID_EC, curve(&OID_P256), data.clone()),
+            Secret::Other(_, data) => {
+                // The curve stands beside the key: Go and OpenSSL leave it out of the key itself (RFC 5915, section 3).
+                let mut sec1 = sec1::EcPrivateKey::from_der(data).map_err(unwritable)?;
+                sec1.parameters = None;
+                (OID_EC, curve(&OID_P256), Zeroizing::new(sec1.to_der().map_err(unwritable)?))
+            }
         };
         let inner = OctetStringRef::new(&inner).map_err(unwritable)?;
         let info = PrivateKeyInfoRef::new(AlgorithmIdentifierRef { oid, parameters }, inner);

@@ -29,7 +29,7 @@ use tokio::runtime::Handle as TokioHandle;
 mod http_client;
 
 pub use http_client::Reqwest;
-pub use ipns_driver::{BuildNodeError, Builder, Handle, Node, Router, Runtime, Updates};
+pub use ipns_driver::{BuildNodeError, Builder, Handle, Node, Router, Runtime, Stopped, Updates};
 
 use ipns_driver::{BoxFuture, HttpClient};
 

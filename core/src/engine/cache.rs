@@ -11,9 +11,10 @@ use crate::time::{Now, Timestamp};
 #[derive(Debug, Clone)]
 pub(crate) struct Cached {
     pub(crate) record: Verified,
-    /// When it was last confirmed, on both clocks: a jump of the wall clock must not make it fresh again.
-    confirmed: Duration,
-    pub(crate) confirmed_wall: Timestamp,
+    /// Until when it answers without asking, on the monotonic clock: a jump of the wall clock must not make it fresh.
+    fresh_until: Duration,
+    /// When it was last received or confirmed.
+    pub(crate) since: Timestamp,
     /// What the HTTP routers call these bytes.
     pub(crate) etags: BTreeMap<RouterId, String>,
     used: u64,
@@ -22,8 +23,7 @@ pub(crate) struct Cached {
 impl Cached {
     /// Whether the TTL has not passed since it was confirmed, nor the end of life.
     pub(crate) fn is_fresh(&self, now: Now) -> bool {
-        let age = now.monotonic.saturating_sub(self.confirmed);
-        !self.record.is_expired(now.wall) && age < self.record.fresh_for(self.confirmed_wall)
+        !self.record.is_expired(now.wall) && now.monotonic < self.fresh_until
     }
 }
 
@@ -50,14 +50,23 @@ impl Cache {
         Some(entry)
     }
 
-    /// Keeps `record`, confirmed `age` ago, in place of whatever was there.
-    pub(crate) fn insert(&mut self, now: Now, age: Duration, record: Verified, etags: BTreeMap<RouterId, String>) {
+    /// Keeps `record`, confirmed `age` ago, in place of whatever was there. With `None` it has come, but the routers
+    /// are still being compared: it is not fresh.
+    pub(crate) fn insert(
+        &mut self,
+        now: Now,
+        age: Option<Duration>,
+        record: Verified,
+        etags: BTreeMap<RouterId, String>,
+    ) {
         let name = *record.name();
         self.remove(&name);
         self.clock += 1;
         self.bytes += record.as_bytes().len();
-        let confirmed = now.monotonic.saturating_sub(age);
-        let entry = Cached { record, confirmed, confirmed_wall: now.wall - age, etags, used: self.clock };
+        let since = now.wall - age.unwrap_or_default();
+        let fresh_for = age.map(|age| record.fresh_for(since).saturating_sub(age)).unwrap_or_default();
+        let fresh_until = now.monotonic.saturating_add(fresh_for);
+        let entry = Cached { record, fresh_until, since, etags, used: self.clock };
         self.by_use.insert(self.clock, name);
         self.entries.insert(name, entry);
         while self.entries.len() > self.max_entries || self.bytes > self.max_bytes {
@@ -97,31 +106,37 @@ mod tests {
     fn fresh_for_the_ttl_but_not_beyond_the_end_of_life() {
         let mut cache = Cache::new(10, 10_000);
         let (short, long) = (record(1, Duration::from_secs(10)), record(2, Duration::from_secs(1000)));
-        cache.insert(now(0), Duration::ZERO, short.clone(), BTreeMap::new());
-        cache.insert(now(0), Duration::ZERO, long.clone(), BTreeMap::new());
+        cache.insert(now(0), Some(Duration::ZERO), short.clone(), BTreeMap::new());
+        cache.insert(now(0), Some(Duration::ZERO), long.clone(), BTreeMap::new());
         assert!(cache.get(short.name()).unwrap().is_fresh(now(9)));
         assert!(!cache.get(short.name()).unwrap().is_fresh(now(10)));
         assert!(cache.get(long.name()).unwrap().is_fresh(now(99)));
         assert!(!cache.get(long.name()).unwrap().is_fresh(now(100)));
         let jumped_back = Now { monotonic: Duration::from_secs(50), ..now(0) };
         assert!(!cache.get(short.name()).unwrap().is_fresh(jumped_back));
+
+        // A monotonic clock begins anew with its process, and what was stale before stays stale.
+        cache.insert(now(0), Some(Duration::from_secs(11)), short.clone(), BTreeMap::new());
+        assert!(!cache.get(short.name()).unwrap().is_fresh(now(0)));
+        cache.insert(now(0), None, short.clone(), BTreeMap::new());
+        assert!(!cache.get(short.name()).unwrap().is_fresh(now(0)));
     }
 
     #[test]
     fn bounded_in_entries_and_bytes() {
         let mut cache = Cache::new(2, 10_000);
         let records: Vec<_> = (0..3).map(|seed| record(seed, Duration::from_secs(10))).collect();
-        cache.insert(now(0), Duration::ZERO, records[0].clone(), BTreeMap::new());
-        cache.insert(now(0), Duration::ZERO, records[1].clone(), BTreeMap::new());
+        cache.insert(now(0), Some(Duration::ZERO), records[0].clone(), BTreeMap::new());
+        cache.insert(now(0), Some(Duration::ZERO), records[1].clone(), BTreeMap::new());
         assert!(cache.get(records[0].name()).is_some());
-        cache.insert(now(0), Duration::ZERO, records[2].clone(), BTreeMap::new());
+        cache.insert(now(0), Some(Duration::ZERO), records[2].clone(), BTreeMap::new());
         assert!(cache.get(records[1].name()).is_none(), "the least recently used goes first");
         assert!(cache.get(records[0].name()).is_some());
 
         let one = records[0].as_bytes().len();
         let mut cache = Cache::new(10, one * 2);
         for record in &records {
-            cache.insert(now(0), Duration::ZERO, record.clone(), BTreeMap::new());
+            cache.insert(now(0), Some(Duration::ZERO), record.clone(), BTreeMap::new());
         }
         assert_eq!((cache.entries.len(), cache.by_use.len()), (2, 2));
         assert!(cache.bytes <= one * 2);

@@ -19,8 +19,9 @@ use super::config::Config;
 use super::event::Event;
 use super::ids::{OpId, SignId, StoreId};
 use super::io::{Output, StoreAction, StoreCommand, StoreReply};
-use super::lookup::{Lookup, Phase, is_newer};
-use super::own::{Index, Own};
+use super::lookup::{Lookup, Phase};
+use super::memory::{Kept, Memory};
+use super::own::Own;
 use super::request::Enough;
 use super::stored::StoredRecord;
 use super::timers::Timers;
@@ -58,20 +59,16 @@ enum Owner {
 
 enum StoreWait {
     Lookup(Name),
-    Op(OpId),
-    Background,
+    Op(OpId, Kept),
+    Background(Option<Kept>),
 }
 
 pub(crate) struct Context {
     pub(crate) now: Now,
     pub(crate) config: Config,
     pub(crate) calls: Calls,
-    pub(crate) own: BTreeMap<Name, Own>,
-    /// Own names whose entry in the store cannot be read: their sequence is unknown.
-    pub(crate) unreadable: BTreeSet<Name>,
-    pub(crate) index: Index,
+    pub(crate) memory: Memory,
     random: ChaCha8Rng,
-    cache: Cache,
     clock: ClockWatch,
     lookups: BTreeMap<Name, Lookup>,
     owners: BTreeMap<CallId, Owner>,
@@ -91,11 +88,8 @@ impl Context {
         Self {
             now,
             calls: Calls::new(config.routers.clone()),
-            own: BTreeMap::new(),
-            unreadable: BTreeSet::new(),
-            index: Index::default(),
+            memory: Memory::new(Cache::new(config.cache_entries, config.cache_bytes), config.max_records),
             random,
-            cache: Cache::new(config.cache_entries, config.cache_bytes),
             clock: ClockWatch::new(config.clock_drift),
             lookups: BTreeMap::new(),
             owners: BTreeMap::new(),
@@ -169,6 +163,8 @@ impl Context {
     }
 
     fn deliver(&mut self, owner: Owner, router: RouterId, record: &Verified) -> CallId {
+        // A router may take whatever comes last: what is older is not tried again after this.
+        self.calls.overtake(router, record.name(), record.sequence());
         let operation = Operation::Put { name: *record.name(), record: record.as_bytes().clone() };
         let call = self.calls.start(self.now.monotonic, router, operation, None);
         self.owners.insert(call, owner);
@@ -205,7 +201,11 @@ impl Context {
             Some(Owner::Lookup(name)) => *name,
             Some(Owner::Op(op)) => {
                 let op = *op;
-                let end = if let CallUpdate::Done(end) = update { Some(end) } else { None };
+                let end = match update {
+                    CallUpdate::Done(end) => Some(end),
+                    CallUpdate::Failing => None,
+                    _ => return,
+                };
                 if ended {
                     self.owners.remove(&call);
                 }
@@ -227,6 +227,9 @@ impl Context {
         let checks = self.checks();
         let Some(lookup) = self.lookups.get_mut(&name) else { return };
         let changed = lookup.on_update(self.now.monotonic, call, update, &self.calls, &checks);
+        if let Some(discovery) = lookup.discovery().cloned() {
+            self.discover(&discovery);
+        }
         self.touch(&name, changed);
     }
 
@@ -247,7 +250,7 @@ impl Context {
         if self.lookups.get(&name).is_some_and(|lookup| lookup.phase() == Phase::Done) {
             // It ended in this very moment, and its watchers are being told: its answer is as new as can be.
             if let Some(lookup) = self.lookups.get_mut(&name) {
-                lookup.watchers.insert(op);
+                lookup.join(op, now);
             }
             return self.wake(op, Wake::Lookup);
         }
@@ -255,11 +258,11 @@ impl Context {
             let lookup = self.open_lookup(name);
             self.lookups.insert(name, lookup);
         }
-        let etags = self.etags(&name);
+        let cached = self.memory.cached(&name);
         if let Some(lookup) = self.lookups.get_mut(&name) {
-            lookup.watchers.insert(op);
+            lookup.join(op, now);
             if ask {
-                lookup.ask(now, &mut self.calls, &etags);
+                lookup.ask(now, &mut self.calls, cached.as_ref());
             }
         }
         self.adopt_calls(&name);
@@ -268,17 +271,15 @@ impl Context {
     }
 
     fn open_lookup(&mut self, name: Name) -> Lookup {
-        let cached = self.cached(&name);
-        let load = cached.is_none() && self.index.contains(&name);
+        let cached = self.memory.cached(&name);
+        let load = cached.is_none() && self.memory.index.contains(&name);
         let phase = if load { Phase::Loading { ask: false } } else { Phase::Known };
         let mut lookup = Lookup::new(name, self.now.monotonic, phase);
-        if let Some((record, fresh, since)) = cached {
-            lookup.fresh = fresh;
-            lookup.since = Some(since);
-            lookup.raise_floor(record);
+        if let Some(cached) = cached {
+            lookup.raise_floor(&cached.record);
         }
-        if let Some(own) = self.own.get(&name) {
-            lookup.raise_floor(own.record.clone());
+        if let Some(own) = self.memory.own.get(&name) {
+            lookup.raise_floor(&own.record);
         }
         if load {
             let action = StoreAction::Get { table: Table::Records, key: name.to_bytes() };
@@ -287,14 +288,9 @@ impl Context {
         lookup
     }
 
-    /// What is in memory: the record, whether it is fresh, and since when it is known.
-    fn cached(&mut self, name: &Name) -> Option<(Verified, bool, Timestamp)> {
-        let now = self.now;
-        self.cache.get(name).map(|entry| (entry.record.clone(), entry.is_fresh(now), entry.confirmed_wall))
-    }
-
-    fn etags(&mut self, name: &Name) -> BTreeMap<RouterId, String> {
-        self.cache.get(name).map(|entry| entry.etags.clone()).unwrap_or_default()
+    /// Whether `record` may be returned without asking anyone.
+    pub(crate) fn is_fresh(&mut self, record: &Verified) -> bool {
+        self.memory.is_fresh(self.now, record)
     }
 
     /// Notes which new calls are a lookup's.
@@ -309,13 +305,13 @@ impl Context {
     /// Moves a lookup on after something happened to it, and tells its watchers if that may matter to them.
     fn touch(&mut self, name: &Name, changed: bool) {
         let now = self.now.monotonic;
-        let etags = self.etags(name);
+        let cached = self.memory.cached(name);
         let Some(lookup) = self.lookups.get_mut(name) else { return };
         let before = lookup.phase();
-        lookup.advance(now, &mut self.calls, &etags);
+        lookup.advance(now, &mut self.calls, cached.as_ref());
         let done = before != Phase::Done && lookup.phase() == Phase::Done;
         let due = lookup.next_timeout(now, self.config.failing_grace, &self.calls);
-        let watchers: Vec<OpId> = if changed || done { lookup.watchers.iter().copied().collect() } else { Vec::new() };
+        let watchers: Vec<OpId> = if changed || done { lookup.watchers().collect() } else { Vec::new() };
         self.timers.set(Timer::Lookup(*name), due);
         self.adopt_calls(name);
         if done {
@@ -336,11 +332,11 @@ impl Context {
         let stale: Vec<RouterId> = lookup.stale_holders(&newest).collect();
         let etags = lookup.etags(&newest);
         if confirmed {
-            let newer = is_newer(&newest, lookup.floor());
-            self.learn(newest.clone(), etags, newer);
+            self.confirm(&newest, etags);
         }
         for router in stale {
-            if self.config.correct && self.calls.router(router).write {
+            let sent = self.calls.is_sending(router, name, newest.sequence());
+            if self.config.correct && self.calls.router(router).write && !sent {
                 self.deliver(Owner::Correction(*name), router, &newest);
             }
         }
@@ -349,14 +345,13 @@ impl Context {
     /// `op` no longer watches the name. A lookup that is asking goes on: its answer is worth keeping.
     pub(crate) fn release(&mut self, op: OpId, name: &Name) {
         if let Some(lookup) = self.lookups.get_mut(name) {
-            lookup.watchers.remove(&op);
+            lookup.leave(op);
         }
         self.drop_if_unwatched(name);
     }
 
     fn drop_if_unwatched(&mut self, name: &Name) {
-        let idle = |lookup: &Lookup| lookup.watchers.is_empty() && lookup.phase() != Phase::Asking;
-        if self.lookups.get(name).is_some_and(idle) {
+        if self.lookups.get(name).is_some_and(|lookup| !lookup.is_wanted()) {
             self.lookups.remove(name);
             self.timers.set(Timer::Lookup(*name), None);
         }
@@ -366,27 +361,35 @@ impl Context {
         self.lookups.get(name)
     }
 
-    pub(crate) fn is_enough(&self, name: &Name, enough: Enough) -> bool {
+    /// Whether `op` has heard enough of a name that it watches.
+    pub(crate) fn is_enough(&self, op: OpId, name: &Name, enough: Enough) -> bool {
         let grace = self.config.failing_grace;
-        self.lookups.get(name).is_some_and(|l| l.is_enough(self.now.monotonic, enough, grace, &self.calls))
+        self.lookups.get(name).is_some_and(|l| l.is_enough(op, self.now.monotonic, enough, grace, &self.calls))
     }
 
-    /// Keeps a record that was just confirmed; `newer` says that it was not known before.
-    pub(crate) fn learn(&mut self, record: Verified, etags: BTreeMap<RouterId, String>, newer: bool) {
-        let known = self.cache.get(record.name()).map(|entry| entry.record.clone());
-        if known.as_ref().is_some_and(|known| is_newer(known, Some(&record))) {
-            return;
+    /// Keeps a record that a router has and this node did not know; others may have a newer one still.
+    fn discover(&mut self, record: &Verified) {
+        if self.remember(record, None, BTreeMap::new()) {
+            self.write_record(record);
+            self.announce(record);
         }
-        self.cache.insert(self.now, Duration::ZERO, record.clone(), etags);
-        if newer {
-            let writes = self.index.keep(&record, self.now.wall, self.config.max_records);
-            self.write_behind(writes);
-            self.announce(&record);
+    }
+
+    /// Keeps a record that was just confirmed as the newest.
+    pub(crate) fn confirm(&mut self, record: &Verified, etags: BTreeMap<RouterId, String>) {
+        self.remember(record, Some(Duration::ZERO), etags);
+    }
+
+    fn remember(&mut self, record: &Verified, age: Option<Duration>, etags: BTreeMap<RouterId, String>) -> bool {
+        let newest = self.memory.remember(self.now, record, age, etags);
+        if let Some(lookup) = self.lookups.get_mut(record.name()) {
+            lookup.raise_floor(record);
         }
+        newest
     }
 
     /// Tells those who watch the name.
-    pub(crate) fn announce(&mut self, record: &Verified) {
+    fn announce(&mut self, record: &Verified) {
         for op in self.watches.get(record.name()).cloned().unwrap_or_default() {
             self.wake(op, Wake::Learned(record.clone()));
         }
@@ -433,24 +436,56 @@ impl Context {
         self.outputs.push_back(Output::Store(StoreCommand { id, action }));
     }
 
-    /// Writes durably; `op` is woken with [`Wake::Stored`].
-    pub(crate) fn commit(&mut self, op: OpId, writes: Vec<Write>) {
-        self.store(StoreWait::Op(op), StoreAction::Commit(writes));
+    /// Makes a record durable, as this node's own if `own` says so. Then it is what this node returns, and `op` is woken
+    /// with [`Wake::Stored`].
+    pub(crate) fn commit(&mut self, op: OpId, record: Verified, own: Option<Own>) {
+        let kept = Kept { record, own };
+        let writes = self.memory.begin(&kept, self.now.wall);
+        self.store(StoreWait::Op(op, kept), StoreAction::Commit(writes));
     }
 
-    /// Writes without anyone waiting; a failure is reported as an event.
-    pub(crate) fn write_behind(&mut self, writes: Vec<Write>) {
+    /// Writes a record without anyone waiting, unless the store has a newer one.
+    pub(crate) fn write_record(&mut self, record: &Verified) {
+        let writes = self.memory.writes(record, self.now.wall);
         if !writes.is_empty() {
-            self.store(StoreWait::Background, StoreAction::Commit(writes));
+            let kept = Kept { record: record.clone(), own: None };
+            self.store(StoreWait::Background(Some(kept)), StoreAction::Commit(writes));
         }
+    }
+
+    /// Writes what is known of an own name without anyone waiting, unless a newer record of it is being written.
+    pub(crate) fn write_own(&mut self, name: &Name) {
+        if let Some(own) = self.memory.own.get(name)
+            && self.memory.spent(name).is_none()
+        {
+            let action = StoreAction::Commit(vec![own.write()]);
+            self.store(StoreWait::Background(None), action);
+        }
+    }
+
+    /// Forgets that a name is this node's own, even while it is being stored.
+    pub(crate) fn disown_name(&mut self, name: &Name) -> bool {
+        let known = self.memory.own.remove(name).is_some();
+        let mut writing = false;
+        for wait in self.stores.values_mut() {
+            if let StoreWait::Op(_, kept) = wait {
+                writing |= kept.own.take_if(|own| own.record.name() == name).is_some();
+            }
+        }
+        if known || writing {
+            let write = Write { table: Table::Own, key: name.to_bytes(), value: None };
+            self.store(StoreWait::Background(None), StoreAction::Commit(vec![write]));
+        }
+        known || writing
     }
 
     /// Takes the store's answer to a command of this context.
     pub(crate) fn on_stored(&mut self, id: StoreId, result: Result<StoreReply, StoreError>) {
         match self.stores.remove(&id) {
-            Some(StoreWait::Op(op)) => self.wake(op, Wake::Stored(result.map(|_| ()))),
-            Some(StoreWait::Background) => {
+            Some(StoreWait::Op(op, kept)) => self.on_committed(op, kept, result.map(|_| ())),
+            Some(StoreWait::Background(kept)) => {
                 if let Err(error) = result {
+                    kept.iter().for_each(|kept| self.memory.fail(kept));
                     self.emit(Event::StoreFailed { error });
                 }
             }
@@ -459,38 +494,58 @@ impl Context {
         }
     }
 
-    fn on_loaded(&mut self, name: Name, result: Result<StoreReply, StoreError>) {
-        let entry = match result {
-            Ok(StoreReply::Value(value)) => value.and_then(|bytes| StoredRecord::from_bytes(&bytes)),
-            Ok(_) => None,
-            Err(error) => {
-                self.emit(Event::StoreFailed { error });
-                None
+    /// What a commit brings holds even when the operation that asked for it has ended.
+    fn on_committed(&mut self, op: OpId, kept: Kept, result: Result<(), StoreError>) {
+        if result.is_ok() {
+            let record = kept.record.clone();
+            self.memory.end(kept);
+            if !self.memory.index.outranks(&record) {
+                self.confirm(&record, BTreeMap::new());
+                self.announce(&record);
             }
-        };
-        // Even an expired record counts: nothing older than it may be returned.
-        let ever = Checks { at: Timestamp::MIN, tolerance: Duration::ZERO };
-        let record = entry.and_then(|entry| {
-            let age = self.now.wall.saturating_since(entry.received());
-            Some((ever.verify(entry.record, &name).ok()?, age))
-        });
-        if let Some((record, age)) = record {
-            self.cache.insert(self.now, age, record, BTreeMap::new());
+        } else {
+            self.memory.fail(&kept);
         }
-        let cached = self.cached(&name);
-        let etags = self.etags(&name);
+        self.wake(op, Wake::Stored(result));
+    }
+
+    fn on_loaded(&mut self, name: Name, result: Result<StoreReply, StoreError>) {
+        let mut least = None;
+        match result {
+            Ok(StoreReply::Value(Some(bytes))) => self.on_entry(name, &bytes),
+            Ok(_) => {}
+            Err(error) => {
+                least = self.memory.index.rank(&name);
+                self.emit(Event::StoreFailed { error });
+            }
+        }
         let now = self.now.monotonic;
+        let cached = self.memory.cached(&name);
         let Some(lookup) = self.lookups.get_mut(&name) else { return };
-        if let Some((record, fresh, since)) = cached {
-            lookup.fresh = fresh;
-            lookup.since = Some(since);
-            lookup.raise_floor(record);
+        lookup.set_least(least);
+        if let Some(cached) = &cached {
+            lookup.raise_floor(&cached.record);
         }
         if lookup.loaded() {
-            lookup.ask(now, &mut self.calls, &etags);
+            lookup.ask(now, &mut self.calls, cached.as_ref());
         }
         self.adopt_calls(&name);
         self.touch(&name, true);
+    }
+
+    fn on_entry(&mut self, name: Name, bytes: &[u8]) {
+        // Even an expired record counts: nothing older than it may be returned.
+        let ever = Checks { at: Timestamp::MIN, tolerance: Duration::ZERO };
+        let entry = StoredRecord::from_bytes(bytes);
+        let record = entry.as_ref().and_then(|entry| ever.verify(entry.record.clone(), &name).ok());
+        if let (Some(record), Some(entry)) = (record, entry) {
+            let age = self.now.wall.saturating_since(entry.received());
+            self.remember(&record, Some(age), BTreeMap::new());
+        } else {
+            self.memory.index.doubt(name);
+            let reason = format!("the stored record of {name} is not valid");
+            self.emit(Event::StoreFailed { error: StoreError::Corrupt { path: "store".into(), reason } });
+        }
     }
 
     /// Asks for a signature; `op` is woken with [`Wake::Signed`].
@@ -512,5 +567,23 @@ impl Context {
         self.set_timer(op, None);
         self.signs.retain(|_, waiting| *waiting != op);
         self.wakes.retain(|(woken, _)| *woken != op);
+    }
+}
+
+#[cfg(test)]
+impl Context {
+    /// How much is held of what ends with the operations.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let held = [
+            ("lookups", self.lookups.len()),
+            ("owners", self.owners.len()),
+            ("stores", self.stores.len()),
+            ("signs", self.signs.len()),
+            ("locks", self.locks.len()),
+            ("watches", self.watches.len()),
+            ("wakes", self.wakes.len()),
+            ("timers", usize::from(self.timers.next().is_some())),
+        ];
+        held.into_iter().chain(self.calls.held())
     }
 }

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::name::Name;
-use crate::routing::http::server::{busy, read_request};
+use crate::routing::http::server::{PutOutcome, busy, for_head, put_response, read_request};
 use crate::store::{Entries, StoreError, Table};
 use crate::time::Now;
 
@@ -69,22 +69,27 @@ impl Engine {
 
     /// Publishes a value. Ends with [`Event::Published`].
     pub fn publish(&mut self, now: Now, what: Publish) -> OpId {
-        self.begin(now, |op| Task::Publish(Box::new(Publishing::publish(op, what))))
+        let refused = |op| Event::Published { op, result: Err(PublishError::Overloaded) };
+        self.begin(now, refused, |cx, op| Task::Publish(Box::new(Publishing::publish(cx, op, what))))
     }
 
     /// Stores and sends a ready record. Ends with [`Event::Published`].
     pub fn put(&mut self, now: Now, what: Put) -> OpId {
-        self.begin(now, |op| Task::Publish(Box::new(Publishing::put(op, what))))
+        let refused = |op| Event::Published { op, result: Err(PublishError::Overloaded) };
+        self.begin(now, refused, |cx, op| Task::Publish(Box::new(Publishing::put(cx, op, what))))
     }
 
     /// Resolves a name. Ends with [`Event::Resolved`].
     pub fn resolve(&mut self, now: Now, name: Name, how: Resolve) -> OpId {
-        self.begin(now, |op| Task::Resolve(Box::new(Resolving::new(op, name, how))))
+        let refused = |op| Event::Resolved { op, result: Err(ResolveError::Overloaded) };
+        self.begin(now, refused, |cx, op| Task::Resolve(Box::new(Resolving::new(cx, op, name, how))))
     }
 
-    /// Watches a name until cancelled: [`Event::Changed`] for its first record and every newer one.
+    /// Watches a name until cancelled: [`Event::Changed`] for its first record and every newer one. With too many
+    /// operations under way it does not begin, which [`Event::Resolved`] says.
     pub fn watch(&mut self, now: Now, name: Name) -> OpId {
-        self.begin(now, |op| Task::Watch(Watching::new(op, name)))
+        let refused = |op| Event::Resolved { op, result: Err(ResolveError::Overloaded) };
+        self.begin(now, refused, |_, op| Task::Watch(Watching::new(op, name)))
     }
 
     /// Ends an operation early. A watch ends silently, the others with their event.
@@ -96,18 +101,13 @@ impl Engine {
 
     /// The names that this node publishes, in the order of their bytes. Empty until [`Event::Restored`].
     pub fn own(&self) -> impl Iterator<Item = (&Name, &Own)> {
-        self.cx.own.iter()
+        self.cx.memory.own.iter()
     }
 
     /// Forgets that this node publishes a name. Its record stays known until it expires.
     pub fn disown(&mut self, now: Now, name: &Name) -> bool {
         self.cx.now = now;
-        let known = self.cx.own.remove(name).is_some();
-        if known {
-            let write = crate::store::Write { table: Table::Own, key: name.to_bytes(), value: None };
-            self.cx.write_behind(vec![write]);
-        }
-        known
+        self.cx.disown_name(name)
     }
 
     /// How many operations and requests are under way.
@@ -146,14 +146,19 @@ impl Engine {
         self.cx.next_timeout()
     }
 
-    fn begin(&mut self, now: Now, make: impl FnOnce(OpId) -> Task) -> OpId {
+    fn begin(
+        &mut self,
+        now: Now,
+        refused: impl FnOnce(OpId) -> Event,
+        make: impl FnOnce(&mut Context, OpId) -> Task,
+    ) -> OpId {
         self.cx.now = now;
         let op = OpId(self.cx.fresh_id());
-        let task = make(op);
-        if self.tasks.len() >= self.cx.config.max_operations {
-            self.refuse(op, &task, PublishError::Overloaded, ResolveError::Overloaded);
+        if self.tasks.len() - self.requests.len() >= self.cx.config.max_operations {
+            self.cx.emit(refused(op));
             return op;
         }
+        let task = make(&mut self.cx, op);
         self.tasks.insert(op, task);
         self.admit(op);
         op
@@ -169,35 +174,39 @@ impl Engine {
             }
             Restore::Failed(error) => {
                 let error = error.clone();
-                match self.tasks.remove(&op) {
-                    // Resolving needs no store; nothing that this node returned before is known, though.
-                    Some(task @ (Task::Resolve(_) | Task::Watch(_) | Task::Serve(..))) => {
-                        self.tasks.insert(op, task);
-                        self.cx.wake(op, Wake::Start);
-                        self.run();
-                    }
+                match self.tasks.get(&op) {
                     Some(Task::Publish(_)) => self.cx.emit(Event::Published { op, result: Err(error.into()) }),
-                    None => {}
+                    Some(Task::Serve(to, serving)) if serving.writes() => {
+                        let response = put_response(PutOutcome::Failed { reason: error.code().into() });
+                        self.cx.output(Output::Respond { to: *to, response });
+                    }
+                    // Resolving needs no store; nothing that this node returned before is known, though.
+                    Some(Task::Resolve(_) | Task::Watch(_) | Task::Serve(..)) => {
+                        self.cx.wake(op, Wake::Start);
+                        return self.run();
+                    }
+                    None => return,
                 }
+                self.remove(op);
             }
         }
     }
 
-    fn refuse(&mut self, op: OpId, task: &Task, publish: PublishError, resolve: ResolveError) {
-        match task {
-            Task::Publish(_) => self.cx.emit(Event::Published { op, result: Err(publish) }),
-            Task::Resolve(_) => self.cx.emit(Event::Resolved { op, result: Err(resolve) }),
-            Task::Watch(_) => {}
-            Task::Serve(to, _) => self.cx.output(Output::Respond { to: *to, response: busy() }),
+    fn remove(&mut self, op: OpId) {
+        if let Some(Task::Serve(to, _)) = self.tasks.remove(&op) {
+            self.requests.remove(&to);
         }
+        self.cx.forget(op);
     }
 
     fn on_request(&mut self, to: InboundId, request: &http::Request<bytes::Bytes>) {
         let op = OpId(self.cx.fresh_id());
         if self.requests.len() >= self.cx.config.max_requests {
-            return self.cx.output(Output::Respond { to, response: busy() });
+            let bare = request.method() == http::Method::HEAD;
+            let response = if bare { for_head(busy()) } else { busy() };
+            return self.cx.output(Output::Respond { to, response });
         }
-        match Serving::new(&self.cx, op, to, read_request(request)) {
+        match Serving::new(&mut self.cx, op, to, read_request(request)) {
             Ok(serving) => {
                 self.requests.insert(to, op);
                 self.tasks.insert(op, Task::Serve(to, Box::new(serving)));
@@ -225,10 +234,7 @@ impl Engine {
                 Task::Serve(_, task) => task.step(&mut self.cx, wake),
             };
             if ended {
-                if let Some(Task::Serve(to, _)) = self.tasks.remove(&op) {
-                    self.requests.remove(&to);
-                }
-                self.cx.forget(op);
+                self.remove(op);
             }
         }
     }
@@ -263,7 +269,7 @@ impl Engine {
         for (key, value) in entries {
             let readable = match table {
                 Table::Own => self.load_own(&key, &value),
-                _ => self.cx.index.load(&key, &value),
+                _ => self.cx.memory.index.load(&key, &value),
             };
             if !readable {
                 let reason = format!("an entry of table {} cannot be read", table.as_str());
@@ -274,7 +280,7 @@ impl Engine {
             (true, _) => self.read_page(table, last),
             (false, Table::Own) => self.read_page(Table::Records, None),
             (false, _) => {
-                self.cx.emit(Event::Restored { own: self.cx.own.len() });
+                self.cx.emit(Event::Restored { own: self.cx.memory.own.len() });
                 self.end_restore(Restore::Done);
             }
         }
@@ -284,21 +290,34 @@ impl Engine {
         let Ok(name) = Name::from_bytes(key) else { return false };
         match Own::load(&name, value) {
             Some(own) => {
-                self.cx.own.insert(name, own);
+                self.cx.memory.own.insert(name, own);
                 true
             }
             None => {
-                self.cx.unreadable.insert(name);
+                self.cx.memory.unreadable.insert(name);
                 false
             }
         }
     }
 
     fn end_restore(&mut self, how: Restore) {
+        if matches!(how, Restore::Failed(_)) {
+            self.cx.memory.index.close();
+        }
         self.restore = how;
         let waiting: Vec<OpId> = self.tasks.keys().copied().collect();
         for op in waiting {
             self.admit(op);
         }
+    }
+}
+
+#[cfg(test)]
+impl Engine {
+    /// What is still held for operations, calls and commands: nothing once all have ended.
+    pub(crate) fn leftovers(&self) -> Vec<&'static str> {
+        let own = [("tasks", self.tasks.len()), ("requests", self.requests.len())];
+        let held = own.into_iter().chain(self.cx.held());
+        held.filter(|(_, count)| *count > 0).map(|(what, _)| what).collect()
     }
 }

@@ -1,8 +1,11 @@
 //! One name looked up on all routers: tiers and hedges, every answer verified and compared.
+//!
+//! Everyone who asks for a name at the same time shares one lookup. Whoever joins later has those routers asked again
+//! that answered before: what was heard before a question is no answer to it.
 
 use core::cmp::Ordering;
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -10,10 +13,10 @@ use crate::name::Name;
 use crate::record::{Checks, Verified, compare};
 use crate::routing::{CallEnd, CallId, CallUpdate, Calls, Operation, Receipt, RouteError, RouterId};
 
-use crate::time::Timestamp;
-
+use super::cache::Cached;
 use super::event::Freshness;
 use super::ids::OpId;
+use super::own::{Rank, rank};
 use super::request::Enough;
 
 /// A router that sends more records for one name than this is not listened to any longer.
@@ -21,21 +24,21 @@ const MAX_RECORDS_PER_CALL: u32 = 64;
 
 pub(crate) struct Lookup {
     name: Name,
-    /// The newest record known before anyone was asked, valid or expired: nothing older is ever returned.
+    /// The newest record known without this lookup, valid or expired: nothing older is ever returned.
     floor: Option<Verified>,
-    /// Whether the floor may answer without asking.
-    pub(crate) fresh: bool,
-    /// When the floor was received or last confirmed.
-    pub(crate) since: Option<Timestamp>,
+    /// What the store holds at least when it cannot be read: nothing older is returned either.
+    least: Option<Rank>,
     best: Option<Verified>,
     phase: Phase,
     started: Duration,
     /// Routers not asked yet, by tier.
     waiting: BTreeMap<u8, Vec<RouterId>>,
     asked: BTreeMap<CallId, Asked>,
-    receipts: BTreeMap<RouterId, Receipt>,
+    /// How the last question to each router ended, and when.
+    receipts: BTreeMap<RouterId, (Duration, Receipt)>,
     answers: BTreeMap<RouterId, Answer>,
-    pub(crate) watchers: BTreeSet<OpId>,
+    /// Who waits for it, and since when.
+    watchers: BTreeMap<OpId, Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +55,13 @@ pub(crate) enum Phase {
 
 struct Asked {
     router: RouterId,
+    /// Whether an attempt has failed, or every call before.
     failing: bool,
+    /// Whether the router failed so often before that nobody waits for it.
+    suspect: bool,
     records: u32,
+    /// What the router was shown the entity tag of.
+    shown: Option<(Verified, String)>,
 }
 
 /// What a router answered: the newest valid record, if any, and its entity tag.
@@ -69,8 +77,7 @@ impl Lookup {
         Self {
             name,
             floor: None,
-            fresh: false,
-            since: None,
+            least: None,
             best: None,
             phase,
             started: now,
@@ -78,7 +85,7 @@ impl Lookup {
             asked: BTreeMap::new(),
             receipts: BTreeMap::new(),
             answers: BTreeMap::new(),
-            watchers: BTreeSet::new(),
+            watchers: BTreeMap::new(),
         }
     }
 
@@ -86,11 +93,28 @@ impl Lookup {
         self.phase
     }
 
-    /// Raises what is known before asking.
-    pub(crate) fn raise_floor(&mut self, record: Verified) {
-        if is_newer(&record, self.floor.as_ref()) {
-            self.floor = Some(record);
+    /// Raises what is known without asking.
+    pub(crate) fn raise_floor(&mut self, record: &Verified) {
+        if is_newer(record, self.floor.as_ref()) {
+            self.floor = Some(record.clone());
         }
+    }
+
+    /// The store cannot be read, and held at least this.
+    pub(crate) fn set_least(&mut self, least: Option<Rank>) {
+        self.least = least;
+    }
+
+    pub(crate) fn join(&mut self, op: OpId, now: Duration) {
+        self.watchers.insert(op, now);
+    }
+
+    pub(crate) fn leave(&mut self, op: OpId) {
+        self.watchers.remove(&op);
+    }
+
+    pub(crate) fn watchers(&self) -> impl Iterator<Item = OpId> + '_ {
+        self.watchers.keys().copied()
     }
 
     /// The store has been read: says whether routers are to be asked.
@@ -102,8 +126,8 @@ impl Lookup {
         ask
     }
 
-    /// Asks the routers, now or as soon as the store has been read.
-    pub(crate) fn ask(&mut self, now: Duration, calls: &mut Calls, etags: &BTreeMap<RouterId, String>) {
+    /// Asks the routers, now or as soon as the store has been read; those again that answered earlier.
+    pub(crate) fn ask(&mut self, now: Duration, calls: &mut Calls, cached: Option<&Cached>) {
         match self.phase {
             Phase::Loading { .. } => self.phase = Phase::Loading { ask: true },
             Phase::Known => {
@@ -112,14 +136,30 @@ impl Lookup {
                 for (id, router) in calls.routers().filter(|(_, router)| router.read) {
                     self.waiting.entry(router.tier).or_default().push(id);
                 }
-                self.advance(now, calls, etags);
+                self.advance(now, calls, cached);
             }
-            Phase::Asking | Phase::Done => {}
+            Phase::Asking => {
+                let under_way = |router| self.asked.values().any(|asked| asked.router == router);
+                let early = self.receipts.iter().filter(|(router, (at, _))| *at < now && !under_way(**router));
+                for router in early.map(|(router, _)| *router).collect::<Vec<_>>() {
+                    self.start(now, router, calls, cached);
+                }
+            }
+            Phase::Done => {}
         }
     }
 
+    fn start(&mut self, now: Duration, router: RouterId, calls: &mut Calls, cached: Option<&Cached>) {
+        let shown = cached.and_then(|cached| Some((cached.record.clone(), cached.etags.get(&router)?.clone())));
+        let operation = Operation::Get { name: self.name };
+        let call = calls.start(now, router, operation, shown.as_ref().map(|(_, etag)| etag.clone()));
+        let suspect = calls.is_suspect(router);
+        self.asked.insert(call, Asked { router, failing: suspect, suspect, records: 0, shown });
+        self.answers.entry(router).or_default();
+    }
+
     /// Begins the tiers whose time has come, and notices the end.
-    pub(crate) fn advance(&mut self, now: Duration, calls: &mut Calls, etags: &BTreeMap<RouterId, String>) {
+    pub(crate) fn advance(&mut self, now: Duration, calls: &mut Calls, cached: Option<&Cached>) {
         if self.phase != Phase::Asking {
             return;
         }
@@ -130,11 +170,7 @@ impl Lookup {
                 break;
             }
             for router in self.waiting.remove(&tier).unwrap_or_default() {
-                let operation = Operation::Get { name: self.name };
-                let call = calls.start(now, router, operation, etags.get(&router).cloned());
-                let asked = Asked { router, failing: calls.is_suspect(router), records: 0 };
-                self.asked.insert(call, asked);
-                self.answers.insert(router, Answer::default());
+                self.start(now, router, calls, cached);
             }
         }
         // Once a record is found and every router that was asked has answered, higher tiers need not be asked.
@@ -162,26 +198,38 @@ impl Lookup {
             }
             CallUpdate::Record { bytes, etag } => {
                 asked.records += 1;
-                asked.records <= MAX_RECORDS_PER_CALL && self.on_record(router, bytes, etag, checks)
+                let first = asked.records == 1;
+                asked.records <= MAX_RECORDS_PER_CALL && self.on_record(router, first, bytes, etag, checks)
             }
             CallUpdate::Unchanged => {
-                let held = self.floor.clone();
-                if let (Some(answer), Some(held)) = (self.answers.get_mut(&router), held) {
-                    answer.record = Some(held.clone());
-                    self.improve(held);
+                asked.records += 1;
+                if let Some((record, etag)) = asked.shown.clone() {
+                    let answer = Answer { record: Some(record.clone()), etag: Some(etag), invalid: None };
+                    self.answers.insert(router, answer);
+                    self.improve(record);
                 }
                 true
             }
             CallUpdate::Date { .. } => false,
             CallUpdate::Done(end) => {
+                if asked.records == 0 && end.result.is_ok() {
+                    self.answers.insert(router, Answer::default());
+                }
                 self.asked.remove(&call);
-                self.receipts.insert(router, self.receipt(now, end, calls));
+                self.receipts.insert(router, (now, self.receipt(now, end, calls)));
                 true
             }
         }
     }
 
-    fn on_record(&mut self, router: RouterId, bytes: Bytes, etag: Option<String>, checks: &Checks) -> bool {
+    fn on_record(
+        &mut self,
+        router: RouterId,
+        first: bool,
+        bytes: Bytes,
+        etag: Option<String>,
+        checks: &Checks,
+    ) -> bool {
         // Verifying is the dearest thing here; bytes that were verified before are not verified again.
         let same = [&self.best, &self.floor].into_iter().flatten().find(|known| *known.as_bytes() == bytes).cloned();
         let verified = match same {
@@ -189,6 +237,9 @@ impl Lookup {
             _ => checks.verify(bytes, &self.name),
         };
         let Some(answer) = self.answers.get_mut(&router) else { return false };
+        if first {
+            *answer = Answer::default();
+        }
         match verified {
             Ok(record) => {
                 if is_newer(&record, answer.record.as_ref()) {
@@ -225,14 +276,13 @@ impl Lookup {
         receipt
     }
 
-    /// The newest record that may be returned: found now or known before, never an older one than the floor.
+    /// The record that may be returned: the newest one known, unless it has expired. An older one never may.
     pub(crate) fn answer(&self, checks: &Checks) -> Option<&Verified> {
-        let valid = |record: &&Verified| !record.is_expired(checks.at - checks.tolerance);
-        match (&self.best, &self.floor) {
-            (Some(best), Some(floor)) if compare(best, floor) == Ordering::Less => Some(floor).filter(valid),
-            (Some(best), _) => Some(best),
-            (None, floor) => floor.as_ref().filter(valid),
-        }
+        let may = |record: &&Verified| {
+            let below = self.least.is_some_and(|least| rank(record) < least);
+            !below && !record.is_expired(checks.at - checks.tolerance)
+        };
+        self.newest().filter(may)
     }
 
     /// The newest record known, expired or not.
@@ -248,29 +298,36 @@ impl Lookup {
         self.best.as_ref()
     }
 
-    pub(crate) fn floor(&self) -> Option<&Verified> {
-        self.floor.as_ref()
+    /// What the routers found, if it was not known.
+    pub(crate) fn discovery(&self) -> Option<&Verified> {
+        self.best.as_ref().filter(|best| is_newer(best, self.floor.as_ref()))
     }
 
-    /// Whether a caller that asks for `enough` has heard enough.
-    pub(crate) fn is_enough(&self, now: Duration, enough: Enough, grace: Duration, calls: &Calls) -> bool {
-        if self.phase == Phase::Done {
+    /// Whether `op`, who wants `enough`, has heard enough since it joined.
+    pub(crate) fn is_enough(&self, op: OpId, now: Duration, enough: Enough, grace: Duration, calls: &Calls) -> bool {
+        match self.phase {
+            Phase::Done => return true,
+            Phase::Asking => {}
+            Phase::Loading { .. } | Phase::Known => return false,
+        }
+        let since = self.watchers.get(&op).copied().unwrap_or_default();
+        let heard = || self.receipts.values().filter(|(at, receipt)| *at >= since && receipt.is_ok());
+        let is_left = |router| self.receipts.get(&router).is_none_or(|(at, _)| *at < since);
+        let left: Vec<&Asked> = self.asked.values().filter(|asked| is_left(asked.router)).collect();
+        let found = self.best.is_some();
+        if left.is_empty() && (found || self.waiting.is_empty()) {
             return true;
         }
-        if self.phase != Phase::Asking || self.best.is_none() {
-            return false;
-        }
-        let heard =
-            || -> u32 { self.receipts.values().filter(|r| r.is_ok()).map(|r| calls.router(r.router).weight).sum() };
+        let patient = now >= self.started.max(since) + grace;
         match enough {
-            Enough::First => true,
-            Enough::Answers(wanted) if heard() >= wanted => true,
-            Enough::Answers(_) | Enough::Probable => self.only_failing_left() && now >= self.started + grace,
+            Enough::First => found,
+            Enough::Answers(wanted) => {
+                found && heard().map(|(_, receipt)| calls.router(receipt.router).weight).sum::<u32>() >= wanted
+            }
+            Enough::Probable if found => patient && left.iter().all(|asked| asked.failing),
+            // Who has no answer waits for routers that fail now and then, but not for those that are as good as gone.
+            Enough::Probable => patient && left.iter().all(|asked| asked.suspect) && heard().next().is_some(),
         }
-    }
-
-    fn only_failing_left(&self) -> bool {
-        self.asked.values().all(|asked| asked.failing)
     }
 
     /// When [`advance`](Self::advance) or [`is_enough`](Self::is_enough) may change by time alone.
@@ -279,21 +336,22 @@ impl Lookup {
             return None;
         }
         let hedges = self.waiting.values().flatten().map(|id| self.started + calls.router(*id).hedge);
-        let grace = (self.best.is_some() && self.only_failing_left()).then_some(self.started + grace);
-        hedges.chain(grace).filter(|due| *due > now).min()
+        let graces = self.watchers.values().map(|since| self.started.max(*since) + grace);
+        hedges.chain(graces).filter(|due| *due > now).min()
     }
 
     /// What each router said so far.
     pub(crate) fn receipts(&self, now: Duration, calls: &Calls) -> Vec<Receipt> {
-        let mut all = self.receipts.clone();
+        let ended = self.receipts.iter().map(|(router, (_, receipt))| (*router, receipt.clone()));
+        let mut all: BTreeMap<RouterId, Receipt> = ended.collect();
         for end in self.asked.keys().filter_map(|call| calls.progress(*call)) {
-            all.insert(end.router, self.receipt(now, end, calls));
+            all.entry(end.router).or_insert_with(|| self.receipt(now, end, calls));
         }
         all.into_values().collect()
     }
 
     pub(crate) fn freshness(&self, record: &Verified) -> Freshness {
-        let answers = self.receipts.values().filter(|receipt| receipt.is_ok()).count() as u32;
+        let answers = self.receipts.values().filter(|(_, receipt)| receipt.is_ok()).count() as u32;
         let holders = self.holders(record).count() as u32;
         // Laplace's rule: how likely the next router to be asked would lack the newest record too.
         let lacks = f64::from(answers.saturating_sub(holders) + 1) / f64::from(answers + 2);
@@ -329,7 +387,12 @@ impl Lookup {
 
     /// Whether any router answered, with a record or with none.
     pub(crate) fn anyone_answered(&self) -> bool {
-        self.receipts.values().any(Receipt::is_ok)
+        self.receipts.values().any(|(_, receipt)| receipt.is_ok())
+    }
+
+    /// Whether anyone waits for it, or the routers are still being asked: their answers are worth keeping.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.watchers.is_empty() || self.phase == Phase::Asking
     }
 }
 

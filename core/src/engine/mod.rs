@@ -55,6 +55,7 @@ mod event;
 mod ids;
 mod io;
 mod lookup;
+mod memory;
 mod own;
 mod publish;
 mod request;

@@ -54,18 +54,47 @@ impl Own {
 }
 
 /// What decides which of two records is newer, without the record: sequence, end of life.
-type Rank = (u64, Timestamp);
+pub(crate) type Rank = (u64, Timestamp);
+
+pub(crate) fn rank(record: &Verified) -> Rank {
+    (record.sequence(), record.eol())
+}
+
+/// Of an entry that may be in the store or not: everything is newer.
+const UNKNOWN: Rank = (0, Timestamp::MIN);
 
 /// Which records are in the store: so that nothing older overwrites anything, and the store stays bounded.
 #[derive(Default)]
 pub(crate) struct Index {
     ranks: BTreeMap<Name, Rank>,
     by_eol: BTreeSet<(Timestamp, Name)>,
+    /// Whether nothing is to be kept, because nobody knows what it would overwrite.
+    closed: bool,
 }
 
 impl Index {
     pub(crate) fn contains(&self, name: &Name) -> bool {
         self.ranks.contains_key(name)
+    }
+
+    /// The least that the store holds of a name, as far as that is known.
+    pub(crate) fn rank(&self, name: &Name) -> Option<Rank> {
+        self.ranks.get(name).copied().filter(|rank| *rank != UNKNOWN)
+    }
+
+    /// Whether the store has a newer record than this.
+    pub(crate) fn outranks(&self, record: &Verified) -> bool {
+        self.rank(record.name()).is_some_and(|stored| stored > rank(record))
+    }
+
+    /// What the store holds of the name is not what was thought: whatever comes next may overwrite it.
+    pub(crate) fn doubt(&mut self, name: Name) {
+        self.insert(name, UNKNOWN);
+    }
+
+    /// The store could not be read: nothing is written to it any more.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
     }
 
     /// Takes an entry read from the store. Returns `false` for one that cannot be read.
@@ -89,12 +118,11 @@ impl Index {
     /// The writes that keep `record`, or none when the store has a newer one. At most `max` records are kept: the one
     /// that ends first makes room.
     pub(crate) fn keep(&mut self, record: &Verified, received: Timestamp, max: usize) -> Vec<Write> {
-        let name = *record.name();
-        let rank = (record.sequence(), record.eol());
-        if self.ranks.get(&name).is_some_and(|stored| *stored > rank) {
+        if self.closed || self.outranks(record) {
             return Vec::new();
         }
-        self.insert(name, rank);
+        let name = *record.name();
+        self.insert(name, rank(record));
         let entry = StoredRecord { record: record.as_bytes().clone(), received: received.as_unix_secs() };
         let write = |name: &Name, value| Write { table: Table::Records, key: name.to_bytes(), value };
         let mut writes = vec![write(&name, Some(entry.encode_to_vec()))];

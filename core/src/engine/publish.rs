@@ -3,17 +3,17 @@
 //! No byte of a new record leaves before the store has said that it is durable, so that after a crash at any point a
 //! name never gets the same sequence with another value.
 
-use core::cmp::Ordering;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
 use crate::name::Name;
-use crate::record::{Checks, MAX_SEQUENCE, RecordBuilder, RecordError, Unsigned, Verified, compare};
-use crate::routing::{CallId, Receipt, RouterId};
+use crate::record::{Checks, MAX_SEQUENCE, RecordBuilder, RecordError, Unsigned, Verified};
+use crate::routing::{CallId, Receipt, RouteError, RouterId};
 
 use super::context::{Context, Wake};
 use super::event::{Event, Publication, PublishError};
 use super::ids::{OpId, SignId};
+use super::lookup::{Lookup, Phase, is_newer};
 use super::own::Own;
 use super::request::{Enough, OnConflict, Policy, Publish, Put};
 
@@ -59,19 +59,24 @@ struct Sending {
 type Outcome = Result<Publication, PublishError>;
 
 impl Publishing {
-    pub(crate) fn publish(op: OpId, what: Publish) -> Self {
+    pub(crate) fn publish(cx: &mut Context, op: OpId, what: Publish) -> Self {
         let (name, policy, allow_offline) = (what.key.to_name(), what.policy, what.allow_offline);
-        Self::new(op, name, policy, allow_offline, What::Make(Box::new(what)))
+        Self::new(cx, op, name, policy, allow_offline, What::Make(Box::new(what)))
     }
 
-    pub(crate) fn put(op: OpId, what: Put) -> Self {
+    pub(crate) fn put(cx: &mut Context, op: OpId, what: Put) -> Self {
         let (name, policy, allow_offline) = (what.name, what.policy, what.allow_offline);
-        Self::new(op, name, policy, allow_offline, What::Given(Box::new(what)))
+        Self::new(cx, op, name, policy, allow_offline, What::Given(Box::new(what)))
     }
 
-    fn new(op: OpId, name: Name, policy: Policy, allow_offline: bool, what: What) -> Self {
-        let (started, rebased_over, stage) = (Duration::ZERO, None, Stage::Waiting);
+    fn new(cx: &mut Context, op: OpId, name: Name, policy: Policy, allow_offline: bool, what: What) -> Self {
+        let (started, rebased_over, stage) = (cx.now.monotonic, None, Stage::Waiting);
+        cx.set_timer(op, Some(started + cx.config.publish_timeout));
         Self { op, name, what, policy, allow_offline, started, rebased_over, stage }
+    }
+
+    fn deadline(&self, cx: &Context) -> Duration {
+        self.started + cx.config.publish_timeout
     }
 
     /// Moves on. Returns `true` when the operation has ended.
@@ -106,29 +111,28 @@ impl Publishing {
     }
 
     fn start(&mut self, cx: &mut Context) -> Option<Outcome> {
-        if self.started == Duration::ZERO {
-            self.started = cx.now.monotonic;
-            if !self.allow_offline && !cx.calls.routers().any(|(_, router)| router.write) {
-                return Some(Err(PublishError::NoRouter));
-            }
-            if let What::Given(put) = &self.what
-                && let Err(error) = cx.checks().verify(put.record.clone(), &self.name)
-            {
-                return Some(Err(error.into()));
-            }
+        if !matches!(self.stage, Stage::Waiting) {
+            return None;
         }
-        cx.set_timer(self.op, Some(self.started + cx.config.publish_timeout));
-        if matches!(self.stage, Stage::Waiting) && cx.lock(self.op, self.name) {
+        if !self.allow_offline && !cx.calls.routers().any(|(_, router)| router.write) {
+            return Some(Err(PublishError::NoRouter));
+        }
+        if let What::Given(put) = &self.what
+            && let Err(error) = cx.checks().verify(put.record.clone(), &self.name)
+        {
+            return Some(Err(error.into()));
+        }
+        if cx.lock(self.op, self.name) {
             self.stage = Stage::Reading;
             let reading_until = cx.now.monotonic + cx.config.read_timeout;
-            cx.set_timer(self.op, Some(reading_until.min(self.started + cx.config.publish_timeout)));
+            cx.set_timer(self.op, Some(reading_until.min(self.deadline(cx))));
             cx.look_up(self.op, self.name, true);
         }
         None
     }
 
     fn read(&mut self, cx: &mut Context) -> Option<Outcome> {
-        if matches!(self.stage, Stage::Reading) && cx.is_enough(&self.name, Enough::Probable) {
+        if matches!(self.stage, Stage::Reading) && cx.is_enough(self.op, &self.name, Enough::Probable) {
             return self.decide(cx);
         }
         None
@@ -142,8 +146,10 @@ impl Publishing {
         let answered = lookup.is_some_and(|lookup| lookup.anyone_answered());
         let receipts = lookup.map(|lookup| lookup.receipts(cx.now.monotonic, &cx.calls)).unwrap_or_default();
         cx.release(self.op, &self.name);
-        cx.set_timer(self.op, Some(self.started + cx.config.publish_timeout));
-        let known = newest.as_ref().map(|record| record.sequence());
+        cx.set_timer(self.op, Some(self.deadline(cx)));
+        // The store may hold a record that could not be read just now: its sequence counts.
+        let stored = cx.memory.index.rank(&self.name).map(|(sequence, _)| sequence);
+        let known = newest.as_ref().map(|record| record.sequence()).max(stored);
         match &self.what {
             What::Given(put) => {
                 let checks = Checks { at: crate::time::Timestamp::MIN, tolerance: Duration::ZERO };
@@ -160,23 +166,24 @@ impl Publishing {
                 self.persist(cx, record)
             }
             What::Make(publish) => {
-                let own = cx.own.get(&self.name).map(|own| own.record.clone());
-                let blind = own.is_none() && !answered && receipts.iter().any(|r| !r.is_ok());
-                let lost = cx.unreadable.contains(&self.name) && publish.sequence.is_none() && !answered;
+                let own = cx.memory.own.get(&self.name).map(|own| own.record.clone());
+                let blind = own.is_none() && !answered && cx.calls.routers().any(|(_, router)| router.read);
+                let lost = cx.memory.unreadable.contains(&self.name) && publish.sequence.is_none() && !answered;
                 if (blind && !self.allow_offline) || lost {
                     return Some(Err(PublishError::Unread { receipts }));
                 }
-                if let (Some(own), Some(found)) = (&own, &found)
-                    && is_foreign(found, own)
+                let others = [&newest, &found].into_iter().flatten();
+                if let Some(own) = &own
+                    && let Some(foreign) = others.into_iter().find(|other| is_foreign(other, own))
                 {
-                    let (ours, theirs) = (own.sequence(), found.sequence());
+                    let (ours, theirs) = (own.sequence(), foreign.sequence());
                     cx.emit(Event::Conflict { name: self.name, ours, theirs });
                     if publish.on_conflict == OnConflict::Fail {
                         return Some(Err(PublishError::Conflict { ours, theirs }));
                     }
                     self.rebased_over = Some(theirs);
                 }
-                match next_sequence(publish, known) {
+                match next_sequence(publish, known, cx.memory.spent(&self.name)) {
                     Ok(sequence) => self.sign(cx, sequence),
                     Err(error) => Some(Err(error)),
                 }
@@ -236,20 +243,18 @@ impl Publishing {
     }
 
     fn persist(&mut self, cx: &mut Context, record: Verified) -> Option<Outcome> {
-        let mut writes = cx.index.keep(&record, cx.now.wall, cx.config.max_records);
+        let own = cx.memory.own.get(&self.name);
         let lifetime = match &self.what {
             What::Make(publish) => Some(publish.lifetime.unwrap_or(cx.config.lifetime)),
-            What::Given(_) => cx.own.get(&self.name).map(|own| own.lifetime),
+            What::Given(_) => own.map(|own| own.lifetime),
         };
-        let newer = cx.own.get(&self.name).is_none_or(|own| compare(&record, &own.record) == Ordering::Greater);
-        if let (Some(lifetime), true) = (lifetime, newer) {
-            let own = Own { record: record.clone(), lifetime, last_sent: None, acks: 0, last_error: None };
-            writes.push(own.write());
-            // Raised before it is durable: were the write to fail half-way, the sequence would still not be used again.
-            cx.own.insert(self.name, own);
-        }
-        self.stage = Stage::Storing(record);
-        cx.commit(self.op, writes);
+        let lifetime = lifetime.filter(|_| is_newer(&record, own.map(|own| &own.record)));
+        let own = lifetime.map(|lifetime| {
+            let record = record.clone();
+            Own { record, lifetime, last_sent: None, acks: 0, last_error: None }
+        });
+        self.stage = Stage::Storing(record.clone());
+        cx.commit(self.op, record, own);
         None
     }
 
@@ -259,9 +264,6 @@ impl Publishing {
             return Some(Err(error.into()));
         }
         let record = record.clone();
-        cx.unreadable.remove(&self.name);
-        cx.learn(record.clone(), BTreeMap::new(), false);
-        cx.announce(&record);
         cx.unlock(self.op, &self.name);
         let routers: Vec<RouterId> = cx.calls.routers().filter(|(_, router)| router.write).map(|(id, _)| id).collect();
         let mut calls = BTreeMap::new();
@@ -271,7 +273,7 @@ impl Publishing {
         let since = cx.now.monotonic;
         self.stage = Stage::Sending(Sending { record, calls, receipts: BTreeMap::new(), since });
         let grace = since + cx.config.failing_grace;
-        cx.set_timer(self.op, Some(grace.min(self.started + cx.config.publish_timeout)));
+        cx.set_timer(self.op, Some(grace.min(self.deadline(cx))));
         self.sent(cx)
     }
 
@@ -293,19 +295,24 @@ impl Publishing {
     }
 
     fn on_time(&mut self, cx: &mut Context) -> Option<Outcome> {
-        let deadline = self.started + cx.config.publish_timeout;
+        let deadline = self.deadline(cx);
         let late = cx.now.monotonic >= deadline;
+        let phase = cx.lookup(&self.name).map(Lookup::phase);
         match &self.stage {
+            // What the store knows is awaited longer than the routers.
+            Stage::Reading if !late && matches!(phase, Some(Phase::Loading { .. })) => {
+                cx.set_timer(self.op, Some(deadline));
+                None
+            }
             Stage::Reading if !late => self.decide(cx),
             Stage::Sending(_) if late => Some(self.result(cx)),
             Stage::Sending(_) => {
                 cx.set_timer(self.op, Some(deadline));
                 self.sent(cx)
             }
-            // What the store was told to write may become durable: only its answer can end the operation truly.
-            Stage::Storing(_) => None,
-            Stage::Waiting | Stage::Reading | Stage::Signing(_) if late => Some(Err(PublishError::Timeout)),
-            Stage::Waiting | Stage::Reading | Stage::Signing(_) => None,
+            // What the store was told to write may still become durable; it is not sent then.
+            _ if late => Some(Err(PublishError::Timeout)),
+            _ => None,
         }
     }
 
@@ -321,7 +328,10 @@ impl Publishing {
             rebased_over: self.rebased_over,
             elapsed: cx.now.monotonic.saturating_sub(self.started),
         };
-        if self.is_met(sending) || self.allow_offline {
+        let unreached = |receipt: &Receipt| {
+            matches!(receipt.outcome, Err(RouteError::Unreachable(_) | RouteError::Timeout | RouteError::Pending(_)))
+        };
+        if self.is_met(sending) || (self.allow_offline && publication.receipts.iter().all(unreached)) {
             return Ok(publication);
         }
         let needed = self.policy.needed(publication.receipts.len());
@@ -346,7 +356,7 @@ impl Publishing {
 
     /// Keeps how the sending went, for lists.
     fn note(&self, cx: &mut Context, record: &Verified, result: &Outcome) {
-        let Some(own) = cx.own.get_mut(&self.name).filter(|own| own.record == *record) else { return };
+        let Some(own) = cx.memory.own.get_mut(&self.name).filter(|own| own.record == *record) else { return };
         let receipts = match result {
             Ok(publication) => &publication.receipts,
             Err(PublishError::PolicyNotMet { publication, .. }) => &publication.receipts,
@@ -357,8 +367,7 @@ impl Publishing {
         if own.acks > 0 {
             own.last_sent = Some(cx.now.wall);
         }
-        let write = own.write();
-        cx.write_behind(vec![write]);
+        cx.write_own(&self.name);
     }
 }
 
@@ -368,13 +377,14 @@ fn is_foreign(found: &Verified, own: &Verified) -> bool {
         || (found.sequence() == own.sequence() && found.value_bytes() != own.value_bytes())
 }
 
-fn next_sequence(publish: &Publish, newest: Option<u64>) -> Result<u64, PublishError> {
+/// A sequence that is `spent` was never sent: nothing is lost over it, but it is not used again.
+fn next_sequence(publish: &Publish, newest: Option<u64>, spent: Option<u64>) -> Result<u64, PublishError> {
     if let Some(expected) = publish.if_sequence
         && newest != Some(expected)
     {
         return Err(PublishError::SequenceChanged { expected, found: newest });
     }
-    match (publish.sequence, newest) {
+    match (publish.sequence, newest.max(spent)) {
         (Some(given), Some(newest)) if given <= newest => Err(PublishError::SequenceTooLow { given, newest }),
         (Some(given), _) => Ok(given),
         (None, None) => Ok(0),

@@ -13,14 +13,14 @@ use crate::value::{Target, Value};
 use super::context::{Context, Wake};
 use super::event::{Event, Freshness, Resolution, ResolveError};
 use super::ids::OpId;
-use super::lookup::Phase;
+use super::lookup::{Phase, is_newer};
 use super::request::{Enough, Resolve};
 
 pub(crate) struct Resolving {
     op: OpId,
     how: Resolve,
     hops: Vec<Hop>,
-    started: Option<Duration>,
+    started: Duration,
     /// The last answer that a streaming caller was told.
     told: Option<(Value, Verified)>,
 }
@@ -31,7 +31,9 @@ struct Hop {
     /// The path to carry over to this name's value.
     below: String,
     answer: Option<Answer>,
-    /// Whether the answer will not change any more.
+    /// Whether the routers are asked on behalf of this resolve.
+    asked: bool,
+    /// Whether enough was heard of it.
     done: bool,
     failure: Option<ResolveError>,
     receipts: Vec<Receipt>,
@@ -50,35 +52,50 @@ type Outcome = Result<Resolution, ResolveError>;
 
 impl Hop {
     fn new(name: Name, below: String) -> Self {
-        Self { name, below, answer: None, done: false, failure: None, receipts: Vec::new() }
+        Self { name, below, answer: None, asked: false, done: false, failure: None, receipts: Vec::new() }
+    }
+
+    /// Takes a record as the answer, or as the failure if it points nowhere.
+    fn take(&mut self, record: &Verified, sources: Vec<String>, freshness: Freshness, cached: bool) {
+        (self.answer, self.failure) = match record.value() {
+            Ok(value) => (Some(Answer { record: record.clone(), value, sources, freshness, cached }), None),
+            Err(error) => (None, Some(ResolveError::Value { name: self.name, error })),
+        };
+    }
+
+    fn value(&self) -> Option<&Value> {
+        self.answer.as_ref().map(|answer| &answer.value)
     }
 }
 
+const HERE: &str = "store";
+
 impl Resolving {
-    pub(crate) fn new(op: OpId, name: Name, how: Resolve) -> Self {
+    pub(crate) fn new(cx: &mut Context, op: OpId, name: Name, how: Resolve) -> Self {
         let hops = vec![Hop::new(name, how.below.clone())];
-        Self { op, how, hops, started: None, told: None }
+        let started = cx.now.monotonic;
+        cx.set_timer(op, Some(started + how.timeout.unwrap_or(cx.config.resolve_timeout)));
+        Self { op, how, hops, started, told: None }
     }
 
     /// Moves on. Returns `true` when the operation has ended.
     pub(crate) fn step(&mut self, cx: &mut Context, wake: Wake) -> bool {
         let outcome = match wake {
             Wake::Start => {
-                let now = cx.now.monotonic;
-                self.started = Some(now);
-                cx.set_timer(self.op, Some(now + self.how.timeout.unwrap_or(cx.config.resolve_timeout)));
                 self.open(cx, 0);
                 self.advance(cx)
             }
             Wake::Lookup => self.advance(cx),
+            Wake::Learned(record) => {
+                self.learned(cx, &record);
+                self.advance(cx)
+            }
             Wake::Time => Some(self.out_of_time(cx)),
             Wake::Cancel => Some(Err(ResolveError::Cancelled)),
-            Wake::Learned(_) | Wake::Signed(..) | Wake::Stored(_) | Wake::Call(..) => None,
+            Wake::Signed(..) | Wake::Stored(_) | Wake::Call(..) => None,
         };
         let Some(result) = outcome else { return false };
-        for hop in &self.hops {
-            cx.release(self.op, &hop.name);
-        }
+        self.cut(cx, 0);
         cx.emit(Event::Resolved { op: self.op, result });
         true
     }
@@ -86,27 +103,40 @@ impl Resolving {
     /// Begins to look up a name of the chain. What this node knows comes first; routers are asked if that is not
     /// enough, which [`look`](Self::look) decides when it is known.
     fn open(&mut self, cx: &mut Context, index: usize) {
-        cx.look_up(self.op, self.hops[index].name, false);
+        let name = self.hops[index].name;
+        cx.watch(self.op, name);
+        cx.look_up(self.op, name, false);
+    }
+
+    /// Something else in this node brought a newer record: what is settled here must not be older.
+    fn learned(&mut self, cx: &mut Context, record: &Verified) {
+        let Some(index) = self.hops.iter().position(|hop| hop.name == *record.name() && hop.done) else { return };
+        let hop = &mut self.hops[index];
+        if let Some(answer) = hop.answer.as_ref().filter(|answer| is_newer(record, Some(&answer.record))) {
+            let freshness = answer.freshness;
+            hop.take(record, vec![HERE.into()], freshness, true);
+            self.cut(cx, index + 1);
+        }
     }
 
     fn advance(&mut self, cx: &mut Context) -> Option<Outcome> {
         let mut index = 0;
         while index < self.hops.len() {
-            let before = self.hops[index].answer.as_ref().map(|answer| answer.value.clone());
-            if !self.hops[index].done {
+            let before = self.hops[index].value().cloned();
+            if self.hops[index].done {
+                self.expire(cx, index);
+            } else {
                 self.look(cx, index);
             }
-            let hop = &self.hops[index];
-            let Some(answer) = &hop.answer else { break };
-            if before.as_ref() != Some(&answer.value) {
+            if before.as_ref() != self.hops[index].value() {
                 self.cut(cx, index + 1);
+            }
+            if self.hops[index].answer.is_none() {
+                break;
             }
             if let Err(error) = self.follow(cx, index) {
                 // An earlier name may still improve, and lead elsewhere.
-                if self.hops[..=index].iter().all(|hop| hop.done) {
-                    return Some(Err(error));
-                }
-                break;
+                return self.hops[..=index].iter().all(|hop| hop.done).then_some(Err(error));
             }
             index += 1;
         }
@@ -116,50 +146,38 @@ impl Resolving {
     /// Reads what the lookup of one name says at present.
     fn look(&mut self, cx: &mut Context, index: usize) {
         let hop = &mut self.hops[index];
-        let (name, checks, now) = (hop.name, cx.checks(), cx.now.monotonic);
+        let (op, name, checks, now) = (self.op, hop.name, cx.checks(), cx.now.monotonic);
         let Some(lookup) = cx.lookup(&name) else { return };
-        let phase = lookup.phase();
+        if let Phase::Loading { .. } = lookup.phase() {
+            return;
+        }
         let known = lookup.answer(&checks).cloned();
-        let usable = known.is_some() && self.how.cache && (lookup.fresh || self.how.enough == Enough::First);
-        hop.receipts = lookup.receipts(now, &cx.calls);
-        match phase {
-            Phase::Loading { .. } => return,
-            Phase::Known if self.how.offline || (usable && lookup.fresh) => hop.done = true,
-            Phase::Known => {
-                // A stale answer is served at once to those who want the first, and refreshed behind their back.
-                hop.done = usable;
-                cx.look_up(self.op, name, true);
-            }
-            Phase::Asking | Phase::Done => {}
+        let fresh = known.as_ref().is_some_and(|known| cx.is_fresh(known));
+        let usable = known.is_some() && self.how.cache && (fresh || self.how.enough == Enough::First);
+        if !(self.how.offline || hop.asked || (usable && fresh)) {
+            // What is stale is served at once to those who want the first, and refreshed behind their back.
+            hop.asked = true;
+            cx.look_up(op, name, true);
         }
-        let asked = !matches!(phase, Phase::Known);
-        if asked && cx.is_enough(&name, self.how.enough) {
-            hop.done = true;
-        }
+        let heard = hop.asked && cx.is_enough(op, &name, self.how.enough);
+        hop.done = self.how.offline || usable || heard;
         let Some(lookup) = cx.lookup(&name) else { return };
-        let known = lookup.answer(&checks).cloned().or(known);
-        let show = hop.done || lookup.found().is_some() || usable;
-        if let (Some(record), true) = (&known, show) {
-            let mut sources: Vec<String> = lookup.holders(record).map(|id| cx.calls.router(id).label.clone()).collect();
-            let cached = lookup.found().is_none();
-            if sources.is_empty() {
-                sources.push("store".into());
-            }
-            match record.value() {
-                Ok(value) => {
-                    let freshness = if cached && !asked {
-                        Freshness { answers: 0, holders: 0, miss_probability: 1.0 }
-                    } else {
-                        lookup.freshness(record)
-                    };
-                    hop.answer = Some(Answer { record: record.clone(), value, sources, freshness, cached });
-                    hop.failure = None;
+        hop.receipts = lookup.receipts(now, &cx.calls);
+        let cached = lookup.found().is_none();
+        match &known {
+            None => (hop.answer, hop.failure) = (None, None),
+            Some(record) if hop.done || !cached => {
+                let mut sources: Vec<String> =
+                    lookup.holders(record).map(|id| cx.calls.router(id).label.clone()).collect();
+                if sources.is_empty() {
+                    sources.push(HERE.into());
                 }
-                Err(error) => hop.failure = Some(ResolveError::Value { name, error }),
+                hop.take(record, sources, lookup.freshness(record), cached);
             }
+            Some(_) => {}
         }
         if hop.done && hop.answer.is_none() && hop.failure.is_none() {
-            let receipts = lookup.receipts(now, &cx.calls);
+            let receipts = hop.receipts.clone();
             hop.failure = Some(match lookup.invalid() {
                 _ if self.how.offline => ResolveError::NotFound { name, receipts },
                 Some(reason) => ResolveError::Invalid { name, reason: reason.into(), receipts },
@@ -168,7 +186,17 @@ impl Resolving {
             });
         }
         if hop.done {
-            cx.release(self.op, &name);
+            cx.release(op, &name);
+        }
+    }
+
+    /// An answer may end while the rest of its chain is awaited.
+    fn expire(&mut self, cx: &Context, index: usize) {
+        let (hop, checks) = (&mut self.hops[index], cx.checks());
+        let ended = |answer: &Answer| answer.record.is_expired(checks.at - checks.tolerance);
+        if hop.answer.as_ref().is_some_and(ended) {
+            hop.answer = None;
+            hop.failure = Some(ResolveError::NotFound { name: hop.name, receipts: hop.receipts.clone() });
         }
     }
 
@@ -176,6 +204,7 @@ impl Resolving {
     fn cut(&mut self, cx: &mut Context, index: usize) {
         for hop in self.hops.drain(index..) {
             cx.release(self.op, &hop.name);
+            cx.unwatch(self.op, &hop.name);
         }
     }
 
@@ -240,22 +269,20 @@ impl Resolving {
             is_final,
             freshness: weakest?,
             receipts: self.hops.iter().flat_map(|hop| hop.receipts.clone()).collect(),
-            elapsed: self.started.map(|started| cx.now.monotonic.saturating_sub(started)).unwrap_or_default(),
+            elapsed: cx.now.monotonic.saturating_sub(self.started),
         })
     }
 
     /// The time is up: the best answer so far is the answer, if the chain has come to an end.
     fn out_of_time(&mut self, cx: &mut Context) -> Outcome {
         let checks = cx.checks();
-        for hop in &mut self.hops {
-            let Some(lookup) = cx.lookup(&hop.name) else { continue };
+        for index in 0..self.hops.len() {
+            self.expire(cx, index);
+            let hop = &mut self.hops[index];
+            let Some(lookup) = cx.lookup(&hop.name).filter(|_| !hop.done) else { continue };
             hop.receipts = lookup.receipts(cx.now.monotonic, &cx.calls);
-            if hop.answer.is_none()
-                && let Some(record) = lookup.answer(&checks).cloned()
-                && let Ok(value) = record.value()
-            {
-                let freshness = lookup.freshness(&record);
-                hop.answer = Some(Answer { record, value, sources: vec!["store".into()], freshness, cached: true });
+            if let (None, Some(record)) = (&hop.answer, lookup.answer(&checks)) {
+                hop.take(record, vec![HERE.into()], lookup.freshness(record), true);
             }
         }
         let last = self.hops.len() - 1;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::name::Name;
 use crate::record::{Verified, compare};
-use crate::routing::http::server::{Asked, PutOutcome, found, put_response, timed_out, unavailable};
+use crate::routing::http::server::{Asked, PutOutcome, for_head, found, put_response, timed_out, unavailable};
 use crate::routing::{CallId, RouterId};
 
 use super::context::{Context, Wake};
@@ -29,6 +29,8 @@ enum Stage {
     Get {
         head: bool,
         if_none_match: Option<String>,
+        /// Whether the routers are being asked on behalf of this request.
+        asked: bool,
     },
     /// A record that someone brought, verified, not yet compared with what is known.
     Put(Verified),
@@ -43,16 +45,22 @@ type Response = http::Response<bytes::Bytes>;
 
 impl Serving {
     /// The operation that answers `asked`, unless the answer is clear at once.
-    pub(crate) fn new(cx: &Context, op: OpId, to: InboundId, asked: Asked) -> Result<Self, Response> {
+    pub(crate) fn new(cx: &mut Context, op: OpId, to: InboundId, asked: Asked) -> Result<Self, Response> {
         let (name, stage) = match asked {
             Asked::Answer(response) => return Err(response),
-            Asked::Get { name, head, if_none_match } => (name, Stage::Get { head, if_none_match }),
+            Asked::Get { name, head, if_none_match } => (name, Stage::Get { head, if_none_match, asked: false }),
             Asked::Put { name, record } => match cx.checks().verify(record, &name) {
                 Ok(record) => (name, Stage::Put(record)),
                 Err(error) => return Err(put_response(PutOutcome::Invalid(error))),
             },
         };
+        cx.set_timer(op, Some(cx.now.monotonic + PATIENCE));
         Ok(Self { op, to, name, stage })
+    }
+
+    /// Whether it needs a store that can be trusted.
+    pub(crate) fn writes(&self) -> bool {
+        !matches!(self.stage, Stage::Get { .. })
     }
 
     /// Moves on. Returns `true` when the operation has ended.
@@ -74,6 +82,8 @@ impl Serving {
         };
         let Some(response) = response else { return false };
         self.leave(cx);
+        let bare = matches!(self.stage, Stage::Get { head: true, .. });
+        let response = if bare { for_head(response) } else { response };
         cx.output(Output::Respond { to: self.to, response });
         true
     }
@@ -89,7 +99,6 @@ impl Serving {
     }
 
     fn start(&mut self, cx: &mut Context) -> Option<Response> {
-        cx.set_timer(self.op, Some(cx.now.monotonic + PATIENCE));
         // Two who bring records of one name at once must not overtake each other between comparing and storing.
         let may = matches!(self.stage, Stage::Get { .. }) || cx.lock(self.op, self.name);
         if may {
@@ -99,55 +108,61 @@ impl Serving {
     }
 
     fn look(&mut self, cx: &mut Context) -> Option<Response> {
-        let checks = cx.checks();
-        let lookup = cx.lookup(&self.name)?;
-        let known = lookup.answer(&checks).cloned();
-        let (phase, fresh, since) = (lookup.phase(), lookup.fresh, lookup.since);
-        if let (Phase::Loading { .. }, _) | (_, Stage::Storing(_) | Stage::Sending { .. }) = (phase, &self.stage) {
+        if let Phase::Loading { .. } = cx.lookup(&self.name)?.phase() {
             return None;
         }
         match &self.stage {
-            Stage::Get { head, if_none_match } => {
-                let reads = cx.calls.routers().any(|(_, router)| router.read);
-                let own = cx.own.contains_key(&self.name);
-                let enough = fresh || own || !reads || cx.is_enough(&self.name, Enough::Probable);
-                if known.is_none() && reads && phase == Phase::Done && !lookup.anyone_answered() {
-                    return Some(unavailable("no router could be reached"));
-                }
-                if (known.is_some() && enough) || phase == Phase::Done || !reads {
-                    let wall = cx.now.wall;
-                    return Some(found(known.as_ref(), *head, if_none_match.as_deref(), since.unwrap_or(wall), wall));
-                }
-                if phase == Phase::Known {
-                    cx.look_up(self.op, self.name, true);
-                }
-                None
-            }
+            Stage::Get { .. } => self.look_for_get(cx),
             Stage::Put(record) => {
-                let newest = lookup.newest();
-                match newest.map_or(Ordering::Greater, |newest| compare(record, newest)) {
-                    Ordering::Less => {
-                        let current = newest.map_or(0, |newest| newest.sequence());
-                        Some(put_response(PutOutcome::Older { current }))
-                    }
-                    // The same again: its bearer wants it alive, so its clock starts anew.
-                    order => {
-                        let record = record.clone();
-                        let writes = cx.index.keep(&record, cx.now.wall, cx.config.max_records);
-                        cx.release(self.op, &self.name);
-                        if order == Ordering::Equal {
-                            cx.learn(record, BTreeMap::new(), false);
-                            cx.write_behind(writes);
-                            return Some(put_response(PutOutcome::Unchanged));
-                        }
-                        self.stage = Stage::Storing(record);
-                        cx.commit(self.op, writes);
-                        None
-                    }
-                }
+                let record = record.clone();
+                self.look_for_put(cx, record)
             }
             Stage::Storing(_) | Stage::Sending { .. } => None,
         }
+    }
+
+    fn look_for_get(&mut self, cx: &mut Context) -> Option<Response> {
+        let (op, name, checks) = (self.op, self.name, cx.checks());
+        let Stage::Get { head, if_none_match, asked } = &mut self.stage else { return None };
+        let known = cx.lookup(&name)?.answer(&checks).cloned();
+        let fresh = known.as_ref().is_some_and(|known| cx.is_fresh(known));
+        let own = cx.memory.own.contains_key(&name);
+        let heard = *asked && cx.is_enough(op, &name, Enough::Probable);
+        // An own name is answered at once and refreshed behind: another device may have published it.
+        let ready = !cx.calls.routers().any(|(_, router)| router.read) || heard || (known.is_some() && (fresh || own));
+        if !*asked && !fresh {
+            *asked = true;
+            cx.look_up(op, name, true);
+        }
+        if !ready {
+            return None;
+        }
+        if known.is_none() && heard && !cx.lookup(&name)?.anyone_answered() {
+            return Some(unavailable("no router could be reached"));
+        }
+        let since = cx.memory.since(&name).unwrap_or(cx.now.wall);
+        Some(found(known.as_ref(), *head, if_none_match.as_deref(), since, cx.now.wall))
+    }
+
+    fn look_for_put(&mut self, cx: &mut Context, record: Verified) -> Option<Response> {
+        let newest = cx.lookup(&self.name)?.newest().cloned();
+        let order = newest.as_ref().map_or(Ordering::Greater, |newest| compare(&record, newest));
+        // The store may hold a newer one that could not be read just now.
+        if order == Ordering::Less || cx.memory.index.outranks(&record) {
+            let known = newest.map(|newest| newest.sequence());
+            let stored = cx.memory.index.rank(&self.name).map(|(sequence, _)| sequence);
+            return Some(put_response(PutOutcome::Older { current: known.max(stored).unwrap_or_default() }));
+        }
+        cx.release(self.op, &self.name);
+        if order == Ordering::Equal {
+            // The same again: its bearer wants it alive, so its clock starts anew.
+            cx.confirm(&record, BTreeMap::new());
+            cx.write_record(&record);
+            return Some(put_response(PutOutcome::Unchanged));
+        }
+        self.stage = Stage::Storing(record.clone());
+        cx.commit(self.op, record, None);
+        None
     }
 
     fn stored(&mut self, cx: &mut Context, result: Result<(), crate::store::StoreError>) -> Option<Response> {
@@ -156,8 +171,6 @@ impl Serving {
             return Some(put_response(PutOutcome::Failed { reason: error.code().into() }));
         }
         let record = record.clone();
-        cx.learn(record.clone(), BTreeMap::new(), false);
-        cx.announce(&record);
         cx.unlock(self.op, &self.name);
         let routers: Vec<RouterId> = cx.calls.routers().filter(|(_, router)| router.write).map(|(id, _)| id).collect();
         if routers.is_empty() {
@@ -182,7 +195,7 @@ impl Serving {
 
     fn out_of_time(&mut self, cx: &mut Context) -> Response {
         match &self.stage {
-            Stage::Get { head, if_none_match } => {
+            Stage::Get { head, if_none_match, .. } => {
                 let checks = cx.checks();
                 let known = cx.lookup(&self.name).and_then(|lookup| lookup.answer(&checks).cloned());
                 match known {

@@ -60,7 +60,7 @@ impl Watching {
         let checks = cx.checks();
         let Some(lookup) = cx.lookup(&self.name) else { return };
         let record = lookup.answer(&checks).cloned();
-        let done = cx.is_enough(&self.name, Enough::Probable);
+        let done = cx.is_enough(self.op, &self.name, Enough::Probable);
         if let Some(record) = record.clone() {
             self.tell(cx, record);
         }
@@ -75,8 +75,9 @@ impl Watching {
                 record.fresh_for(cx.now.wall).clamp(SHORTEST, LONGEST)
             }
             None => {
-                self.retry = (self.retry * 2).min(LONGEST);
-                self.retry / 2
+                let pause = self.retry;
+                self.retry = (pause * 2).min(LONGEST);
+                pause
             }
         };
         cx.set_timer(self.op, Some(cx.now.monotonic + pause));

@@ -11,7 +11,7 @@ use thiserror::Error;
 use super::http::client::{Backoff, Fault, FaultKind, GetAnswer, read_get, read_put, response_date};
 use super::router::{Router, RouterId, Transport};
 use crate::name::Name;
-use crate::record::MAX_RECORD_BYTES;
+use crate::record::{MAX_RECORD_BYTES, Record};
 use crate::time::Timestamp;
 
 /// One call to one router.
@@ -107,6 +107,12 @@ pub enum RouteError {
     /// What it sent is not a valid record of the name.
     #[error("sent an invalid record: {0}")]
     Invalid(String),
+    /// It was not tried again because a newer record of the name is sent to the router.
+    #[error("given up for sequence {by}, which is newer")]
+    Overtaken {
+        /// The sequence of the newer record.
+        by: u64,
+    },
     /// The operation ended before the router answered.
     #[error("not answered yet{}", .0.as_ref().map(|last| format!("; last attempt: {last}")).unwrap_or_default())]
     Pending(Option<String>),
@@ -121,6 +127,7 @@ impl RouteError {
             Self::Refused(_) => "refused",
             Self::Conflict { .. } => "conflict",
             Self::Invalid(_) => "invalid",
+            Self::Overtaken { .. } => "overtaken",
             Self::Pending(_) => "pending",
         }
     }
@@ -168,6 +175,22 @@ struct Call {
     backoff: Backoff,
     attempts: u32,
     last_failure: Option<String>,
+    /// The sequence of a newer record that is sent to the same router.
+    overtaken: Option<u64>,
+    /// Whether a router that the application brings has found what it was asked for.
+    found: bool,
+}
+
+impl Call {
+    /// The sequence of the record of `name` that is sent, if one is.
+    fn sends(&self, name: &Name) -> Option<u64> {
+        match &self.operation {
+            Operation::Put { name: sent, record } if sent == name => {
+                Record::decode(record.clone()).ok().map(|record| record.sequence())
+            }
+            _ => None,
+        }
+    }
 }
 
 enum State {
@@ -253,10 +276,31 @@ impl Calls {
             backoff: Backoff::new(attempts),
             attempts: 0,
             last_failure: None,
+            overtaken: None,
+            found: false,
         };
         self.calls.insert(id, call);
         self.attempt(now, id);
         id
+    }
+
+    /// Has deliveries of older records to this router not tried again: a router may take whatever comes last.
+    pub(crate) fn overtake(&mut self, router: RouterId, name: &Name, by: u64) {
+        let mut asleep = Vec::new();
+        for (id, call) in &mut self.calls {
+            if call.router == router && call.sends(name).is_some_and(|sequence| sequence < by) {
+                call.overtaken = Some(by);
+                asleep.extend(matches!(call.state, State::Sleeping).then_some(*id));
+            }
+        }
+        for id in asleep {
+            self.finish(id, Err(RouteError::Overtaken { by }));
+        }
+    }
+
+    /// Whether a record of at least this sequence is on its way to the router.
+    pub(crate) fn is_sending(&self, router: RouterId, name: &Name, sequence: u64) -> bool {
+        self.calls.values().any(|call| call.router == router && call.sends(name).is_some_and(|sent| sent >= sequence))
     }
 
     /// Forgets the call; what is under way for it is cancelled.
@@ -306,6 +350,9 @@ impl Calls {
             read_put(&response).map(|()| None)
         };
         match outcome {
+            Ok(Some(CallUpdate::Unchanged)) if call.etag.is_none() => {
+                self.finish(id, Err(RouteError::Refused("304 to a request without an entity tag".into())));
+            }
             Ok(update) => {
                 self.updates.extend(update.map(|update| (id, update)));
                 self.finish(id, Ok(Tally::ONE));
@@ -323,12 +370,23 @@ impl Calls {
     }
 
     pub(crate) fn on_route(&mut self, id: RouteId, update: RouteUpdate) {
-        let Some(call) = self.routes.get(&id).copied() else { return };
+        let Some(call_id) = self.routes.get(&id).copied() else { return };
+        let Some(call) = self.calls.get_mut(&call_id) else { return };
         match update {
-            RouteUpdate::Record(bytes) => self.updates.push_back((call, CallUpdate::Record { bytes, etag: None })),
+            RouteUpdate::Record(bytes) => {
+                call.found = matches!(call.operation, Operation::Get { .. });
+                self.updates.push_back((call_id, CallUpdate::Record { bytes, etag: None }));
+            }
             RouteUpdate::Done(result) => {
                 self.routes.remove(&id);
-                self.finish(call, result);
+                // To have asked many and heard none is no answer, and nobody took anything.
+                let result = match result {
+                    Ok(Tally { acks: 0, asked }) if !call.found => {
+                        Err(RouteError::Unreachable(format!("none of {asked} peers answered")))
+                    }
+                    result => result,
+                };
+                self.finish(call_id, result);
             }
         }
     }
@@ -407,6 +465,9 @@ impl Calls {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.state = State::Sleeping;
         call.last_failure = Some(error.to_string());
+        if let Some(by) = call.overtaken {
+            return self.finish(id, Err(RouteError::Overtaken { by }));
+        }
         match call.backoff.next(random.next_u32(), retry_after) {
             Some(pause) => {
                 self.set_timer(id, Some(now + pause));
@@ -422,6 +483,7 @@ impl Calls {
         let failures = &mut self.failures[usize::from(call.router.0)];
         match &result {
             Err(RouteError::Unreachable(_) | RouteError::Timeout) => *failures = failures.saturating_add(1),
+            Err(RouteError::Overtaken { .. }) => {}
             _ => *failures = 0,
         }
         let end = CallEnd { router: call.router, result, started: call.started, attempts: call.attempts };
@@ -441,5 +503,19 @@ impl Calls {
     fn fresh_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+}
+
+#[cfg(test)]
+impl Calls {
+    /// How much is held of what ends with the calls.
+    pub(crate) fn held(&self) -> [(&'static str, usize); 5] {
+        [
+            ("calls", self.calls.len()),
+            ("http", self.http.len()),
+            ("routes", self.routes.len()),
+            ("call timers", self.timers.len() + self.timer_of.len()),
+            ("updates", self.updates.len() + self.outputs.len()),
+        ]
     }
 }

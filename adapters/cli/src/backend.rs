@@ -1,0 +1,138 @@
+//! Where a command runs: in the daemon of this home if there is one, else in a node that lives as long as the command.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use ipns_server::api::{Api, PublishRequest, PutRequest, ResolveRequest};
+use ipns_server::report::{KeptReport, PublishReport, ResolveReport};
+use ipns_server::{AdminClient, Failure, exit};
+use ipns_store::{KeyStore, RedbStore, StoreError};
+use ipns_tokio::{Handle, Node};
+
+use crate::settings::Settings;
+
+/// How long to wait for another command that uses the same home.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+/// How long deliveries that are under way may still take when a command has its answer.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// The key store of a home.
+pub(crate) fn open_keys(home: &Path) -> Result<KeyStore, Failure> {
+    Ok(KeyStore::open(home.join("keystore"))?)
+}
+
+/// A stream of answers to one resolve.
+pub(crate) type Answers = std::pin::Pin<Box<dyn Stream<Item = Result<ResolveReport, Failure>> + Send>>;
+
+pub(crate) enum Backend {
+    Here(Api),
+    Daemon(AdminClient),
+}
+
+impl Backend {
+    pub(crate) async fn open(settings: &Settings) -> Result<Self, Failure> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            if let Some(client) = AdminClient::discover(&settings.home).await? {
+                if settings.routers_given {
+                    tracing::warn!("a daemon runs on this home: it uses its own routers, not those of --router");
+                }
+                return Ok(Self::Daemon(client));
+            }
+            match start(settings).await {
+                // Another command has the store: it will not take long, or it is a daemon that is just starting.
+                Err(failure) if failure.error.code == "store_locked" && begun.elapsed() < LOCK_PATIENCE => {
+                    tokio::time::sleep(LOCK_RETRY).await;
+                }
+                other => return other.map(Self::Here),
+            }
+        }
+    }
+
+    pub(crate) async fn publish(&self, request: PublishRequest) -> Result<PublishReport, Failure> {
+        match self {
+            Self::Here(api) => api.publish(request).await,
+            Self::Daemon(client) => client.publish(&request).await,
+        }
+    }
+
+    pub(crate) async fn put(&self, request: PutRequest) -> Result<PublishReport, Failure> {
+        match self {
+            Self::Here(api) => api.put(request).await,
+            Self::Daemon(client) => client.put(&request).await,
+        }
+    }
+
+    pub(crate) async fn resolve(&self, request: &ResolveRequest) -> Result<Answers, Failure> {
+        Ok(match self {
+            Self::Here(api) => api.resolve(request)?.boxed(),
+            Self::Daemon(client) => client.resolve(request).await?.boxed(),
+        })
+    }
+
+    pub(crate) async fn resolve_once(&self, request: &ResolveRequest) -> Result<ResolveReport, Failure> {
+        let mut last = Err(ipns_tokio::Stopped.into());
+        let mut answers = self.resolve(request).await?;
+        while let Some(answer) = answers.next().await {
+            last = answer;
+        }
+        last
+    }
+
+    pub(crate) async fn list(&self) -> Result<Vec<KeptReport>, Failure> {
+        match self {
+            Self::Here(api) => api.list().await,
+            Self::Daemon(client) => client.list().await,
+        }
+    }
+
+    /// Ends what was started for this command; the store has everything when it returns. `linger` is for commands
+    /// that send: the routers that are still being sent to get a moment.
+    pub(crate) async fn close(self, linger: bool) {
+        if let Self::Here(api) = self {
+            api.node().shutdown(if linger { LINGER } else { Duration::ZERO }).await;
+        }
+    }
+}
+
+/// Starts a node on the store of this home.
+pub(crate) async fn start(settings: &Settings) -> Result<Api, Failure> {
+    create_home(&settings.home)?;
+    let path = settings.home.join("store.redb");
+    let store = open_store(path).await?;
+    let keys = Arc::new(open_keys(&settings.home)?);
+    Ok(Api::new(spawn(settings, store)?, keys))
+}
+
+fn create_home(home: &Path) -> Result<(), Failure> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(home)
+        .map_err(|error| Failure::new(exit::STORE, "home", format!("cannot create {}: {error}", home.display())))
+}
+
+/// Opening verifies the whole file, which takes a moment when it is large.
+async fn open_store(path: PathBuf) -> Result<RedbStore, Failure> {
+    let opened = tokio::task::spawn_blocking(move || RedbStore::open(path)).await;
+    let opened = opened.unwrap_or_else(|error| {
+        Err(StoreError::Io { path: "store".into(), reason: format!("opening it was interrupted: {error}") })
+    });
+    Ok(opened?)
+}
+
+fn spawn(settings: &Settings, store: RedbStore) -> Result<Handle, Failure> {
+    let routers = settings.routers()?;
+    let builder = Node::builder(store).config(|config| {
+        config.routers = routers;
+        config.lifetime = settings.file.lifetime.unwrap_or(config.lifetime);
+        config.ttl = settings.file.ttl.unwrap_or(config.ttl);
+        config.tolerance = settings.file.clock_tolerance.unwrap_or(config.tolerance);
+    });
+    ipns_tokio::spawn(builder).map_err(|error| Failure::new(exit::FAILED, error.code(), error.to_string()))
+}

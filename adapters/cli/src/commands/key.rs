@@ -1,0 +1,97 @@
+//! `ipns key`. Keys are files: no daemon is needed, and a running one sees changes at once.
+
+use ipns_core::key::{KeyType, SecretKey};
+use ipns_server::api::{KeyReport, describe_key, generate_key, list_keys, load_key, store_key};
+use ipns_server::{Failure, exit};
+use serde_json::json;
+
+use crate::args::{KeyCommand, KeyFormat, KeyKind};
+use crate::backend::open_keys;
+use crate::settings::Settings;
+use crate::{files, output};
+
+pub(crate) fn run(settings: &Settings, command: KeyCommand) -> Result<u8, Failure> {
+    let keys = open_keys(&settings.home)?;
+    match command {
+        KeyCommand::Gen { name, kind, bits } => {
+            let kind = match kind {
+                KeyKind::Ed25519 => KeyType::Ed25519,
+                KeyKind::Rsa => KeyType::Rsa,
+                KeyKind::Secp256k1 => KeyType::Secp256k1,
+                KeyKind::Ecdsa => KeyType::Ecdsa,
+            };
+            print(settings, &generate_key(&keys, &name, kind, bits)?)
+        }
+        KeyCommand::List => list(settings, &list_keys(&keys)?),
+        KeyCommand::Rm { names } => {
+            for name in names {
+                let report = match load_key(&keys, &name) {
+                    Ok(key) => Some(describe_key(&name, &key)),
+                    // A key that cannot be read can still be removed.
+                    Err(failure) if failure.error.code != "key_not_found" => None,
+                    Err(failure) => return Err(failure),
+                };
+                keys.remove(&name)?;
+                match report {
+                    Some(report) => {
+                        print(settings, &report)?;
+                    }
+                    None => output::line(&name)?,
+                }
+            }
+            Ok(0)
+        }
+        KeyCommand::Rename { old, new, force } => {
+            keys.rename(&old, &new, force)?;
+            print(settings, &describe_key(&new, &load_key(&keys, &new)?))
+        }
+        KeyCommand::Import { name, file } => {
+            let bytes = files::read(&file)?;
+            let key = SecretKey::import(&bytes).map_err(|error| {
+                let message = format!("{}: {error}", file.display());
+                Failure::new(exit::FAILED, error.code(), message)
+            })?;
+            print(settings, &store_key(&keys, &name, &key)?)
+        }
+        KeyCommand::Export { name, output, format } => {
+            let key = load_key(&keys, &name)?;
+            match format {
+                KeyFormat::Protobuf => files::write_secret(&output, &key.encode_protobuf())?,
+                KeyFormat::Pem => files::write_secret(&output, key.to_pem()?.as_bytes())?,
+            }
+            if settings.json {
+                output::document(&json!({ "key": name, "file": output }))?;
+            }
+            Ok(0)
+        }
+    }
+}
+
+/// Like `ipfs key gen`: the name that the key owns, and nothing else.
+fn print(settings: &Settings, key: &KeyReport) -> Result<u8, Failure> {
+    if settings.json {
+        output::document(key)?
+    } else {
+        output::line(&key.name)?
+    }
+    Ok(0)
+}
+
+fn list(settings: &Settings, keys: &[KeyReport]) -> Result<u8, Failure> {
+    if settings.json {
+        output::document(&keys)?;
+        return Ok(0);
+    }
+    if keys.is_empty() {
+        eprint_hint("no key yet; make one with `ipns key gen NAME`");
+        return Ok(0);
+    }
+    let rows: Vec<_> = keys.iter().map(|key| vec![key.key.clone(), key.kind.clone(), key.name.clone()]).collect();
+    output::line(output::table(&["KEY", "TYPE", "NAME"], &rows))?;
+    Ok(0)
+}
+
+fn eprint_hint(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,12 @@
+//! One file for each command.
+
+pub(crate) mod config;
+pub(crate) mod daemon;
+pub(crate) mod demo;
+pub(crate) mod get;
+pub(crate) mod inspect;
+pub(crate) mod key;
+pub(crate) mod list;
+pub(crate) mod publish;
+pub(crate) mod put;
+pub(crate) mod resolve;

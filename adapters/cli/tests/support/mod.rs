@@ -1,0 +1,234 @@
+//! The program as its users run it: processes, homes in temporary directories, sockets on 127.0.0.1.
+#![allow(clippy::panic, clippy::print_stderr, clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use tempfile::TempDir;
+
+pub const VALUE: &str = "/ipfs/bafkqaddimvwgy3zao5xxe3debi";
+pub const OTHER: &str = "/ipfs/bafkqaaa";
+
+/// A home with the routers that its commands use.
+pub struct Home {
+    pub dir: TempDir,
+    routers: Vec<String>,
+}
+
+/// What a command said.
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Home {
+    pub fn new(routers: &[&str]) -> Self {
+        let routers = if routers.is_empty() { vec!["none"] } else { routers.to_vec() };
+        Self { dir: tempfile::tempdir().unwrap(), routers: routers.into_iter().map(Into::into).collect() }
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = program();
+        command.arg("--home").arg(self.dir.path()).arg("--no-default-bootstrap");
+        for router in &self.routers {
+            command.arg("--router").arg(router);
+        }
+        command.args(args).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, args: &[&str]) -> Said {
+        Said::from(self.command(args).output().unwrap())
+    }
+
+    /// Runs a command that must succeed, and reads the JSON that it prints.
+    pub fn json(&self, args: &[&str]) -> Json {
+        let said = self.run(&[args, &["--json"]].concat());
+        assert_eq!(said.code, 0, "{args:?}: {}{}", said.stdout, said.stderr);
+        said.json()
+    }
+
+    /// Runs a command that must fail with `code`, and returns the code of its error.
+    pub fn fails(&self, code: i32, args: &[&str]) -> String {
+        let said = self.run(&[args, &["--json"]].concat());
+        assert_eq!(said.code, code, "{args:?}: {}{}", said.stdout, said.stderr);
+        assert!(said.stderr.contains("error: "), "{args:?}: {}", said.stderr);
+        said.json()["error"]["code"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes a key and returns its name.
+    pub fn key(&self, key: &str) -> String {
+        self.run(&["key", "gen", key]).stdout.trim().to_owned()
+    }
+
+    pub fn path(&self, file: &str) -> String {
+        self.dir.path().join(file).to_str().unwrap().to_owned()
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Said {
+    pub fn json(&self) -> Json {
+        serde_json::from_str(self.stdout.lines().last().unwrap_or_default())
+            .unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
+    }
+}
+
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ipns"));
+    command.env_remove("IPNS_HOME").env("NO_COLOR", "1");
+    command
+}
+
+/// A daemon that is ready, and stops when dropped.
+pub struct Daemon {
+    child: Child,
+    pub url: String,
+}
+
+impl Daemon {
+    pub fn start(home: &Home) -> Self {
+        let mut child = home
+            .command(&["daemon", "--http", "127.0.0.1:0", "--json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let ready: Json = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+        Self { child, url: ready["http"].as_str().unwrap().to_owned() }
+    }
+
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop, as an operating system does, and waits until it has.
+    #[cfg(unix)]
+    pub fn terminate(mut self) -> Option<i32> {
+        let status = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One request as a scripted server sees it.
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub body: Vec<u8>,
+}
+
+/// What a scripted server answers: status, content type, body, after a while.
+pub struct Answer {
+    pub status: u16,
+    pub kind: &'static str,
+    pub body: Vec<u8>,
+    pub delay: Duration,
+}
+
+impl Answer {
+    pub fn status(status: u16) -> Self {
+        Self { status, kind: "text/plain", body: b"scripted".to_vec(), delay: Duration::ZERO }
+    }
+
+    pub fn record(bytes: &[u8]) -> Self {
+        Self { status: 200, kind: "application/vnd.ipfs.ipns-record", body: bytes.to_vec(), delay: Duration::ZERO }
+    }
+
+    pub fn after(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+}
+
+/// An HTTP server that does as told. Returns its URL; it lives until the test process ends.
+pub fn scripted(script: impl FnMut(Request) -> Answer + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let script = Arc::new(Mutex::new(script));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let script = script.clone();
+            std::thread::spawn(move || serve(stream, &script));
+        }
+    });
+    url
+}
+
+fn serve(mut stream: TcpStream, script: &Mutex<impl FnMut(Request) -> Answer>) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok()?;
+        match header.trim().split_once(':') {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse().ok()?,
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let answer = script.lock().ok()?(Request { method, path, body });
+    // The delay is what is tested here, not a wait for something else.
+    std::thread::sleep(answer.delay);
+    write!(
+        stream,
+        "HTTP/1.1 {} Scripted\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        answer.status,
+        answer.kind,
+        answer.body.len()
+    )
+    .ok()?;
+    stream.write_all(&answer.body).ok()
+}
+
+/// A port on which nobody listens.
+pub fn dead() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+/// A record of a name that exists nowhere else, from a fixed key.
+pub fn record(seed: u8, sequence: u64, value: &str) -> (ipns_core::Name, Vec<u8>) {
+    use ipns_core::key::{KeyType, SecretKey, Signer};
+    let key = SecretKey::generate(KeyType::Ed25519, [seed; 32], 0).unwrap();
+    let eol = "2099-01-01T00:00:00Z".parse().unwrap();
+    let record = ipns_core::record::RecordBuilder::new(value.parse().unwrap(), sequence, eol).sign(&key).unwrap();
+    (key.public_key().to_name(), record.as_bytes().to_vec())
+}
+
+/// The folder of the project's own test material.
+pub fn material(below: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests").join(below)
+}

@@ -1,0 +1,200 @@
+//! `/admin/v1`: what the owner of a node asks of it.
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{delete, get, post};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use ipns_core::key::KeyType;
+use ipns_driver::Stopped;
+use ipns_store::KeyStore;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use crate::answer::{answer, fail, json, refuse};
+use crate::api::{KeyReport, describe_key, generate_key, list_keys, load_key};
+use crate::body;
+use crate::failure::{Failure, exit};
+use crate::guard::guard;
+use crate::report::ResolveReport;
+use crate::routes::App;
+
+/// A record in base64 is 14 KiB, and metadata must fit into a record.
+const MAX_BODY: usize = 64 << 10;
+/// What `ipns key gen --type rsa` makes unless told otherwise.
+const DEFAULT_RSA_BITS: usize = 2048;
+
+/// A key to be made.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeyRequest {
+    /// Its local name.
+    pub key: String,
+    /// Its type; `ed25519` if `None`.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// The size of an RSA key; 2048 if `None`.
+    pub bits: Option<usize>,
+}
+
+/// The routes below `/admin/v1`, all of them behind the guard, those that do not exist too.
+pub(crate) fn routes(app: App) -> Router<App> {
+    Router::new()
+        .route("/keys", get(keys).post(add_key))
+        .route("/keys/{key}", delete(remove_key))
+        .route("/publish", post(publish))
+        .route("/put", post(put))
+        .route("/resolve", post(resolve))
+        .route("/list", get(list))
+        .route("/status", get(status))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(app, guard))
+}
+
+async fn keys(State(app): State<App>) -> Response<Body> {
+    answer(with_keys(&app, list_keys).await)
+}
+
+async fn add_key(State(app): State<App>, request: Request) -> Response<Body> {
+    let request: KeyRequest = match read(&app, request).await {
+        Ok(request) => request,
+        Err(refusal) => return *refusal,
+    };
+    let kind = match request.kind.as_deref().unwrap_or("ed25519").parse::<KeyType>() {
+        Ok(kind) => kind,
+        Err(error) => return fail(&Failure::new(exit::USAGE, error.code(), error.to_string())),
+    };
+    let bits = request.bits.unwrap_or(DEFAULT_RSA_BITS);
+    answer(with_keys(&app, move |keys| generate_key(keys, &request.key, kind, bits)).await)
+}
+
+async fn remove_key(State(app): State<App>, Path(key): Path<String>) -> Response<Body> {
+    let remove = move |keys: &KeyStore| -> Result<KeyReport, Failure> {
+        let report = describe_key(&key, &load_key(keys, &key)?);
+        keys.remove(&key)?;
+        Ok(report)
+    };
+    answer(with_keys(&app, remove).await)
+}
+
+async fn publish(State(app): State<App>, request: Request) -> Response<Body> {
+    match read(&app, request).await {
+        Ok(request) => answer(app.api().publish(request).await),
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn put(State(app): State<App>, request: Request) -> Response<Body> {
+    match read(&app, request).await {
+        Ok(request) => answer(app.api().put(request).await),
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn resolve(State(app): State<App>, request: Request) -> Response<Body> {
+    let request: crate::api::ResolveRequest = match read(&app, request).await {
+        Ok(request) => request,
+        Err(refusal) => return *refusal,
+    };
+    let mut answers = match app.api().resolve(&request) {
+        Ok(answers) => answers,
+        Err(failure) => return fail(&failure),
+    };
+    let first = answers.next().await.unwrap_or_else(|| Err(Stopped.into()));
+    let first = match first {
+        Ok(first) if request.stream => first,
+        only => return answer(only),
+    };
+    // The status had to wait for the first answer; from here on a failure is a line.
+    let lines = stream::unfold(Some((answers, Some(first))), |state| async move {
+        let (mut answers, first) = state?;
+        let next = match first {
+            Some(first) => Ok(first),
+            None => answers.next().await.unwrap_or_else(|| Err(Stopped.into())),
+        };
+        let more = matches!(&next, Ok(report) if !report.is_final);
+        Some((Ok::<_, Infallible>(line(&next)), more.then_some((answers, None))))
+    });
+    let mut response = Response::new(Body::from_stream(lines));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn line(result: &Result<ResolveReport, Failure>) -> Bytes {
+    let text = match result {
+        Ok(report) => serde_json::to_string(report),
+        Err(failure) => serde_json::to_string(failure),
+    };
+    // Neither document has a map with keys that JSON does not know.
+    let mut text = text.unwrap_or_else(|_| r#"{"error":{"code":"failed","message":"not JSON"}}"#.to_owned());
+    text.push('\n');
+    text.into()
+}
+
+async fn list(State(app): State<App>) -> Response<Body> {
+    answer(app.api().list().await)
+}
+
+async fn status(State(app): State<App>) -> Response<Body> {
+    json(StatusCode::OK, &app.status())
+}
+
+async fn unknown() -> Response<Body> {
+    refuse(StatusCode::NOT_FOUND, "unknown_path", "there is no such path below /admin/v1")
+}
+
+async fn wrong_method() -> Response<Body> {
+    refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not know this method")
+}
+
+/// Key files are synced to the disk and RSA keys take seconds: neither is for the executor's threads.
+async fn with_keys<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce(&KeyStore) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let keys = app.api().keys().clone();
+    tokio::task::spawn_blocking(move || work(&keys)).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "work on the keys did not end");
+        Err(Failure::new(exit::FAILED, "failed", "the work on the keys did not end; see the daemon's log"))
+    })
+}
+
+/// A response that ends the reading of a request; boxed because it is large.
+type Refused = Box<Response<Body>>;
+
+async fn read<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Refused> {
+    let refused = |status, code, message: &str| Box::new(refuse(status, code, message));
+    // A web page can send this type to others only after asking, and is not allowed to.
+    if !is_json(request.headers()) {
+        let message = "the content type must be application/json";
+        return Err(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", message));
+    }
+    let reading = body::read(request.into_body(), MAX_BODY + 1);
+    let bytes = match timeout(app.config().request_timeout, reading).await {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Err(refused(StatusCode::BAD_REQUEST, "body", "the body broke off")),
+        Err(_) => return Err(refused(StatusCode::REQUEST_TIMEOUT, "timed_out", "the body took too long")),
+    };
+    if bytes.len() > MAX_BODY {
+        let message = format!("the body may have {MAX_BODY} bytes");
+        return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &message));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| {
+        refused(StatusCode::BAD_REQUEST, "usage", &format!("the body is not as it should be: {error}"))
+    })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}

@@ -1,0 +1,70 @@
+//! What a daemon says of itself.
+
+use ipns_driver::Stats;
+use serde::{Deserialize, Serialize};
+
+/// A running daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The version of this crate.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// How long it has been serving, in seconds.
+    pub uptime_s: u64,
+    /// Names that it publishes.
+    pub own: u64,
+    /// Operations and requests under way.
+    pub load: u64,
+    /// What it has done.
+    pub stats: StatsReport,
+}
+
+/// Counters since the start of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StatsReport {
+    /// Publishes that met their policy.
+    pub published: u64,
+    /// Publishes that did not.
+    pub publish_failed: u64,
+    /// The time that successful publishes took, in microseconds.
+    pub publish_us: u64,
+    /// Resolves that found a record.
+    pub resolved: u64,
+    /// Resolves that did not.
+    pub resolve_failed: u64,
+    /// The time that successful resolves took, in microseconds.
+    pub resolve_us: u64,
+    /// HTTP requests sent to routers.
+    pub http_sent: u64,
+    /// Routing requests of others answered.
+    pub served: u64,
+    /// Foreign records of own names found in the network.
+    pub conflicts: u64,
+    /// Routers that were sent a newer record than they held.
+    pub corrected: u64,
+    /// Failures of the store in the background.
+    pub store_failed: u64,
+    /// Commits that the store made durable.
+    pub commits: u64,
+}
+
+impl From<Stats> for StatsReport {
+    fn from(stats: Stats) -> Self {
+        Self {
+            published: stats.published,
+            publish_failed: stats.publish_failed,
+            publish_us: stats.publish_micros,
+            resolved: stats.resolved,
+            resolve_failed: stats.resolve_failed,
+            resolve_us: stats.resolve_micros,
+            http_sent: stats.http_sent,
+            served: stats.served,
+            conflicts: stats.conflicts,
+            corrected: stats.corrected,
+            store_failed: stats.store_failed,
+            commits: stats.commits,
+        }
+    }
+}
