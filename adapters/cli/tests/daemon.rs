@@ -30,6 +30,7 @@ fn commands_go_through_the_daemon_of_their_home() {
     assert_eq!(daemon.terminate(), Some(0));
 
     assert_eq!(home.json(&["publish", OTHER])["sequence"], 1, "without the daemon, and its store is whole");
+    assert_eq!(home.json(&["list"])[0]["sequence"], 1);
 }
 
 #[test]

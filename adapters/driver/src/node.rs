@@ -135,6 +135,7 @@ impl Builder {
             routes: BTreeMap::new(),
             unstored: 0,
             listeners: Vec::new(),
+            early: Vec::new(),
             next_inbound: 0,
         };
         runtime.spawn(Box::pin(node.run()));
@@ -161,6 +162,8 @@ pub struct Node {
     /// Commands to the store that are not answered yet.
     unstored: usize,
     listeners: Vec<UnboundedSender<Event>>,
+    /// Questions about the own names, which wait until the store has been read.
+    early: Vec<Command>,
     next_inbound: u64,
 }
 
@@ -280,11 +283,17 @@ impl Node {
             _ => {}
         }
         self.engine.handle_input(self.clock.now(), input);
+        if self.engine.is_restored() {
+            for command in std::mem::take(&mut self.early) {
+                self.command(command);
+            }
+        }
     }
 
     fn command(&mut self, command: Command) {
         let now = self.clock.now();
         match command {
+            early @ (Command::List(_) | Command::Disown(..)) if !self.engine.is_restored() => self.early.push(early),
             Command::Publish(what, id, done) => {
                 if !done.is_canceled() {
                     let op = self.engine.publish(now, what);

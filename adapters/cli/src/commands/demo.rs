@@ -19,7 +19,7 @@ use crate::output;
 use crate::settings::{File, RouterSetting, Settings};
 
 const FIRST: &str = "/ipfs/bafkqaddimvwgy3zao5xxe3debi";
-const SECOND: &str = "/ipfs/bafkqae3imvwgy3zamftwc2loeb3w64tmmqfa";
+const SECOND: &str = "/ipfs/bafkqaddimvwgy3zamftwc2lobi";
 
 /// A line of the table: what was done over which router, and what came of it.
 #[derive(Serialize)]
