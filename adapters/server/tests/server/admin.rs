@@ -2,11 +2,11 @@
 
 use data_encoding::BASE64;
 use futures_util::StreamExt;
-use ipns_server::api::{PutRequest, ResolveRequest, Wait};
+use ipns_server::api::{PublishRequest, PutRequest, ResolveRequest, Wait};
 use ipns_server::{AdminClient, KeyRequest, exit, token::Token};
 
 use crate::raw::{ask, get};
-use crate::world::{VALUE, World, gate, gate_settings, publish_request, record, router_to, soon};
+use crate::world::{VALUE, World, gate, gate_settings, idle, publish_request, record, router_to, soon};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -73,7 +73,7 @@ async fn keys_come_and_go() {
     let request = KeyRequest { key: "Ä key / no".replace(" / no", ""), ..KeyRequest::default() };
     let made = client.generate_key(&request).await.unwrap();
     assert_eq!((made.key.as_str(), made.kind.as_str()), ("Ä key", "ed25519"));
-    assert_eq!(client.keys().await.unwrap(), [made.clone()]);
+    assert_eq!(client.keys().await.unwrap(), std::slice::from_ref(&made));
     let again = client.generate_key(&request).await.unwrap_err();
     assert_eq!((again.error.code.as_str(), again.exit), ("key_exists", exit::STORE));
     assert_eq!(client.remove_key("Ä key").await.unwrap(), made);
@@ -112,10 +112,9 @@ async fn one_node_publishes_and_another_resolves() {
     assert_eq!(resolver.status().await.unwrap().stats.resolve_failed, 1);
 
     // A failure brings everything along that the program prints.
-    let changed =
-        publisher.publish(&ipns_server::api::PublishRequest { if_sequence: Some(0), ..publish_request(VALUE) });
-    assert_eq!(changed.await.unwrap_err().exit, exit::CONFLICT);
-    let all = ipns_server::api::PublishRequest { wait: Wait::Count(2), ..publish_request(VALUE) };
+    let over = PublishRequest { if_sequence: Some(0), ..publish_request(VALUE) };
+    assert_eq!(publisher.publish(&over).await.unwrap_err().exit, exit::CONFLICT);
+    let all = PublishRequest { wait: Wait::Count(2), ..publish_request(VALUE) };
     let unmet = publisher.publish(&all).await.unwrap_err();
     assert_eq!(unmet.exit, exit::NETWORK);
     assert_eq!(unmet.published.unwrap().sequence, 2);
@@ -175,15 +174,19 @@ async fn who_goes_away_cancels() {
     let ask = ResolveRequest { name: record(0).0.to_string(), stream: true, ..ResolveRequest::default() };
     let mut reports = world.client().resolve(&ask).await.unwrap();
     assert_eq!(soon(reports.next()).await.unwrap().unwrap().sequence, 1);
+    assert_eq!(world.node.stats().load, 1);
     drop(reports);
-    // The router is told to stop, although nobody has opened its gate.
-    soon(keeper.left.recv()).await.unwrap();
+    // The gate is still closed, so nothing else than that has ended it.
+    idle(&world.node).await;
 
-    let once = ResolveRequest { cache: false, stream: false, ..ask };
+    // Another name, for the first one is still being looked for.
+    let key = world.client().generate_key(&KeyRequest { key: "other".into(), ..KeyRequest::default() }).await.unwrap();
+    let once = ResolveRequest { name: key.name, stream: false, ..ask };
     let client = world.client();
+    soon(keeper.entered.recv()).await.unwrap();
     let waiting = tokio::spawn(async move { client.resolve_once(&once).await });
     soon(keeper.entered.recv()).await.unwrap();
-    soon(keeper.entered.recv()).await.unwrap();
+    assert_eq!(world.node.stats().load, 1);
     waiting.abort();
-    soon(keeper.left.recv()).await.unwrap();
+    idle(&world.node).await;
 }

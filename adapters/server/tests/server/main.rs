@@ -1,5 +1,7 @@
 //! The server and its client over real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "clippy sees tests only in functions that are marked so")]
+
 mod admin;
 mod discover;
 mod limits;

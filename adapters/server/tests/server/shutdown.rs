@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::raw::{connect, get, one, rest};
-use crate::world::{World, gate, gate_settings, record, soon};
+use crate::world::{World, gate, gate_settings, idle, record, soon};
 
 #[tokio::test]
 async fn a_request_under_way_is_answered() {
@@ -47,11 +47,12 @@ async fn but_not_for_ever() {
     let ask = format!("GET /routing/v1/ipns/{} HTTP/1.1\r\nhost: localhost\r\n\r\n", record(1).0);
     stream.write_all(ask.as_bytes()).await.unwrap();
     soon(keeper.entered.recv()).await.unwrap();
-    let (_home, _node, serving) = world.stop();
+    assert_eq!(world.node.stats().load, 1);
+    let (_home, node, serving) = world.stop();
     soon(serving).await.unwrap();
     assert!(rest(&mut stream).await.is_empty());
     // The node is told that nobody waits any more.
-    soon(keeper.left.recv()).await.unwrap();
+    idle(&node).await;
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ use crate::raw::LONG;
 
 pub(crate) const VALUE: &str = "/ipfs/bafkreidfdrlkeq4m4xnxuyx6iae76fdm4wgl5d4xzsb77ixhyqwumhz244";
 
+/// How long a gate that stays closed holds a request up.
+const GATE_TIMEOUT: Duration = Duration::from_secs(25);
+
 /// A daemon with a home of its own.
 pub(crate) struct World {
     pub(crate) home: TempDir,
@@ -120,7 +123,6 @@ pub(crate) fn record(sequence: u64) -> (Name, Bytes) {
 /// A router that finds an old record at once, and the new one when the gate opens.
 pub(crate) struct Gate {
     entered: mpsc::UnboundedSender<()>,
-    left: mpsc::UnboundedSender<()>,
     open: Arc<Semaphore>,
 }
 
@@ -128,8 +130,6 @@ pub(crate) struct Gate {
 pub(crate) struct Keeper {
     /// Says whenever someone has come to the gate.
     pub(crate) entered: mpsc::UnboundedReceiver<()>,
-    /// Says whenever someone has gone, through the gate or away.
-    pub(crate) left: mpsc::UnboundedReceiver<()>,
     open: Arc<Semaphore>,
 }
 
@@ -141,31 +141,30 @@ impl Keeper {
 
 pub(crate) fn gate() -> (Arc<Gate>, Keeper) {
     let (enter, entered) = mpsc::unbounded_channel();
-    let (leave, left) = mpsc::unbounded_channel();
     let open = Arc::new(Semaphore::new(0));
-    (Arc::new(Gate { entered: enter, left: leave, open: open.clone() }), Keeper { entered, left, open })
+    (Arc::new(Gate { entered: enter, open: open.clone() }), Keeper { entered, open })
+}
+
+/// Waits until a node has nothing under way, for less time than a closed gate holds anything up.
+pub(crate) async fn idle(node: &Handle) {
+    let idle = async {
+        // An answer from the node says that it has done what came before.
+        while node.list().await.is_ok() && node.stats().load > 0 {}
+    };
+    timeout(GATE_TIMEOUT / 2, idle).await.expect("something goes on");
 }
 
 /// Settings of the gate as a router.
 pub(crate) fn gate_settings() -> Router {
     let mut settings = Router::custom("gate");
-    settings.timeout = Duration::from_secs(25);
+    settings.timeout = GATE_TIMEOUT;
     settings
-}
-
-struct Leave(mpsc::UnboundedSender<()>);
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        let _ = self.0.send(());
-    }
 }
 
 impl ipns_driver::Router for Gate {
     fn get(&self, _: Name, found: Found) -> BoxFuture<Result<Tally, RouteError>> {
-        let (entered, leave, open) = (self.entered.clone(), Leave(self.left.clone()), self.open.clone());
+        let (entered, open) = (self.entered.clone(), self.open.clone());
         Box::pin(async move {
-            let _leave = leave;
             found.record(record(1).1);
             let _ = entered.send(());
             let _open = open.acquire().await;
