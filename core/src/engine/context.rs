@@ -19,7 +19,7 @@ use super::config::Config;
 use super::event::Event;
 use super::ids::{OpId, SignId, StoreId};
 use super::io::{Output, StoreAction, StoreCommand, StoreReply};
-use super::lookup::{Lookup, Phase};
+use super::lookup::{Lookup, Phase, is_newer};
 use super::memory::{Kept, Memory};
 use super::own::Own;
 use super::request::Enough;
@@ -60,7 +60,7 @@ enum Owner {
 enum StoreWait {
     Lookup(Name),
     Op(OpId, Kept),
-    Background(Option<Kept>),
+    Background,
 }
 
 pub(crate) struct Context {
@@ -73,6 +73,8 @@ pub(crate) struct Context {
     lookups: BTreeMap<Name, Lookup>,
     owners: BTreeMap<CallId, Owner>,
     stores: BTreeMap<StoreId, StoreWait>,
+    /// The record of each name that the store is making durable for an operation, which need not live any longer.
+    writing: BTreeMap<Name, (OpId, Verified)>,
     signs: BTreeMap<SignId, OpId>,
     /// Who writes a name at present, and who waits to.
     locks: BTreeMap<Name, VecDeque<OpId>>,
@@ -94,6 +96,7 @@ impl Context {
             lookups: BTreeMap::new(),
             owners: BTreeMap::new(),
             stores: BTreeMap::new(),
+            writing: BTreeMap::new(),
             signs: BTreeMap::new(),
             locks: BTreeMap::new(),
             watches: BTreeMap::new(),
@@ -112,6 +115,11 @@ impl Context {
 
     pub(crate) fn checks(&self) -> Checks {
         Checks { at: self.now.wall, tolerance: self.config.tolerance }
+    }
+
+    pub(crate) fn is_expired(&self, record: &Verified) -> bool {
+        let checks = self.checks();
+        record.is_expired(checks.at - checks.tolerance)
     }
 
     pub(crate) fn emit(&mut self, event: Event) {
@@ -275,6 +283,7 @@ impl Context {
         let load = cached.is_none() && self.memory.index.contains(&name);
         let phase = if load { Phase::Loading { ask: false } } else { Phase::Known };
         let mut lookup = Lookup::new(name, self.now.monotonic, phase);
+        lookup.set_least(self.memory.index.rank(&name));
         if let Some(cached) = cached {
             lookup.raise_floor(&cached.record);
         }
@@ -417,7 +426,11 @@ impl Context {
         line.front() == Some(&op)
     }
 
+    /// Lets the next one write the name, but not before the store has answered what `op` told it to write.
     pub(crate) fn unlock(&mut self, op: OpId, name: &Name) {
+        if self.writing.get(name).is_some_and(|(writer, _)| *writer == op) {
+            return;
+        }
         let Some(line) = self.locks.get_mut(name) else { return };
         let was_first = line.front() == Some(&op);
         line.retain(|waiting| *waiting != op);
@@ -441,15 +454,24 @@ impl Context {
     pub(crate) fn commit(&mut self, op: OpId, record: Verified, own: Option<Own>) {
         let kept = Kept { record, own };
         let writes = self.memory.begin(&kept, self.now.wall);
+        self.writing.insert(*kept.record.name(), (op, kept.record.clone()));
         self.store(StoreWait::Op(op, kept), StoreAction::Commit(writes));
     }
 
     /// Writes a record without anyone waiting, unless the store has a newer one.
     pub(crate) fn write_record(&mut self, record: &Verified) {
-        let writes = self.memory.writes(record, self.now.wall);
+        let mut writes = self.memory.keep(record, self.now.wall);
+        // What is on its way to the store must not be overwritten there.
+        if self.writing.get(record.name()).is_some_and(|(_, writing)| is_newer(writing, Some(record))) {
+            writes.retain(|write| write.value.is_none());
+        }
+        self.write_behind(writes);
+    }
+
+    /// Writes without anyone waiting; a failure is reported as an event.
+    fn write_behind(&mut self, writes: Vec<Write>) {
         if !writes.is_empty() {
-            let kept = Kept { record: record.clone(), own: None };
-            self.store(StoreWait::Background(Some(kept)), StoreAction::Commit(writes));
+            self.store(StoreWait::Background, StoreAction::Commit(writes));
         }
     }
 
@@ -458,8 +480,8 @@ impl Context {
         if let Some(own) = self.memory.own.get(name)
             && self.memory.spent(name).is_none()
         {
-            let action = StoreAction::Commit(vec![own.write()]);
-            self.store(StoreWait::Background(None), action);
+            let write = own.write();
+            self.write_behind(vec![write]);
         }
     }
 
@@ -474,7 +496,7 @@ impl Context {
         }
         if known || writing {
             let write = Write { table: Table::Own, key: name.to_bytes(), value: None };
-            self.store(StoreWait::Background(None), StoreAction::Commit(vec![write]));
+            self.write_behind(vec![write]);
         }
         known || writing
     }
@@ -483,9 +505,8 @@ impl Context {
     pub(crate) fn on_stored(&mut self, id: StoreId, result: Result<StoreReply, StoreError>) {
         match self.stores.remove(&id) {
             Some(StoreWait::Op(op, kept)) => self.on_committed(op, kept, result.map(|_| ())),
-            Some(StoreWait::Background(kept)) => {
+            Some(StoreWait::Background) => {
                 if let Err(error) = result {
-                    kept.iter().for_each(|kept| self.memory.fail(kept));
                     self.emit(Event::StoreFailed { error });
                 }
             }
@@ -496,36 +517,31 @@ impl Context {
 
     /// What a commit brings holds even when the operation that asked for it has ended.
     fn on_committed(&mut self, op: OpId, kept: Kept, result: Result<(), StoreError>) {
+        let record = kept.record.clone();
+        self.writing.remove(record.name());
         if result.is_ok() {
-            let record = kept.record.clone();
-            self.memory.end(kept);
+            let evictions = self.memory.end(kept);
+            self.write_behind(evictions);
             if !self.memory.index.outranks(&record) {
                 self.confirm(&record, BTreeMap::new());
                 self.announce(&record);
             }
-        } else {
-            self.memory.fail(&kept);
         }
+        self.unlock(op, record.name());
         self.wake(op, Wake::Stored(result));
     }
 
     fn on_loaded(&mut self, name: Name, result: Result<StoreReply, StoreError>) {
-        let mut least = None;
         match result {
             Ok(StoreReply::Value(Some(bytes))) => self.on_entry(name, &bytes),
             Ok(_) => {}
-            Err(error) => {
-                least = self.memory.index.rank(&name);
-                self.emit(Event::StoreFailed { error });
-            }
+            Err(error) => self.emit(Event::StoreFailed { error }),
         }
         let now = self.now.monotonic;
+        let least = self.memory.index.rank(&name);
         let cached = self.memory.cached(&name);
         let Some(lookup) = self.lookups.get_mut(&name) else { return };
         lookup.set_least(least);
-        if let Some(cached) = &cached {
-            lookup.raise_floor(&cached.record);
-        }
         if lookup.loaded() {
             lookup.ask(now, &mut self.calls, cached.as_ref());
         }
@@ -577,7 +593,7 @@ impl Context {
         let held = [
             ("lookups", self.lookups.len()),
             ("owners", self.owners.len()),
-            ("stores", self.stores.len()),
+            ("stores", self.stores.len() + self.writing.len()),
             ("signs", self.signs.len()),
             ("locks", self.locks.len()),
             ("watches", self.watches.len()),

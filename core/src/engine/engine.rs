@@ -110,6 +110,11 @@ impl Engine {
         self.cx.disown_name(name)
     }
 
+    /// Whether the store has been read, or has turned out to be unreadable: operations given now begin at once.
+    pub fn is_restored(&self) -> bool {
+        !matches!(self.restore, Restore::Reading { .. })
+    }
+
     /// How many operations and requests are under way.
     pub fn load(&self) -> usize {
         self.tasks.len()

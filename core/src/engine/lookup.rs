@@ -26,7 +26,8 @@ pub(crate) struct Lookup {
     name: Name,
     /// The newest record known without this lookup, valid or expired: nothing older is ever returned.
     floor: Option<Verified>,
-    /// What the store holds at least when it cannot be read: nothing older is returned either.
+    /// What is in the store, or was returned and should be there: nothing older is returned although it may not be
+    /// readable.
     least: Option<Rank>,
     best: Option<Verified>,
     phase: Phase,
@@ -100,7 +101,7 @@ impl Lookup {
         }
     }
 
-    /// The store cannot be read, and held at least this.
+    /// Nothing older than this is returned.
     pub(crate) fn set_least(&mut self, least: Option<Rank>) {
         self.least = least;
     }
@@ -276,8 +277,12 @@ impl Lookup {
         receipt
     }
 
-    /// The record that may be returned: the newest one known, unless it has expired. An older one never may.
+    /// The record that may be returned: the newest one known, unless it has expired. An older one never may, so that
+    /// there is none before the store has been read.
     pub(crate) fn answer(&self, checks: &Checks) -> Option<&Verified> {
+        if let Phase::Loading { .. } = self.phase {
+            return None;
+        }
         let may = |record: &&Verified| {
             let below = self.least.is_some_and(|least| rank(record) < least);
             !below && !record.is_expired(checks.at - checks.tolerance)
@@ -363,6 +368,12 @@ impl Lookup {
         self.answers.iter().filter(|(_, answer)| answer.record.as_ref() == Some(record)).map(|(id, _)| *id)
     }
 
+    /// Every record that is known or that a router has.
+    pub(crate) fn candidates(&self) -> impl Iterator<Item = &Verified> {
+        let held = self.answers.values().filter_map(|answer| answer.record.as_ref());
+        held.chain(self.newest())
+    }
+
     /// The routers that answered with an older record than this.
     pub(crate) fn stale_holders<'a>(&'a self, record: &'a Verified) -> impl Iterator<Item = RouterId> + 'a {
         let older = |answer: &Answer| answer.record.as_ref().is_some_and(|held| compare(held, record).is_lt());
@@ -383,6 +394,12 @@ impl Lookup {
     /// The calls under way.
     pub(crate) fn calls(&self) -> impl Iterator<Item = CallId> + '_ {
         self.asked.keys().copied()
+    }
+
+    /// Whether any router was reached and said, in whatever way, that it gives no record. Some servers answer 500 for
+    /// a name that they do not know; one that is merely busy says nothing about the name.
+    pub(crate) fn anyone_denied(&self) -> bool {
+        self.receipts.values().any(|(_, receipt)| matches!(receipt.outcome, Err(RouteError::Refused(_))))
     }
 
     /// Whether any router answered, with a record or with none.

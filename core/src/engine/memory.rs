@@ -11,7 +11,7 @@ use crate::time::{Now, Timestamp};
 
 use super::cache::{Cache, Cached};
 use super::lookup::is_newer;
-use super::own::{Index, Own, rank};
+use super::own::{Index, Own};
 
 pub(crate) struct Memory {
     pub(crate) own: BTreeMap<Name, Own>,
@@ -80,14 +80,16 @@ impl Memory {
         true
     }
 
-    /// What is to be written to keep a record; nothing if the store has a newer one.
-    pub(crate) fn writes(&mut self, record: &Verified, received: Timestamp) -> Vec<Write> {
-        self.index.keep(record, received, self.max_records)
+    /// What is to be written to keep a record that is returned from now on; nothing if there is a newer one.
+    pub(crate) fn keep(&mut self, record: &Verified, received: Timestamp) -> Vec<Write> {
+        let write = self.index.write(record, received);
+        let evictions = self.index.note(record, self.max_records);
+        write.into_iter().chain(evictions).collect()
     }
 
-    /// What is to be written to keep a record that its owner or someone else brought, as this node's own if it is.
+    /// What is to be written to keep a record that is returned once it is durable.
     pub(crate) fn begin(&mut self, kept: &Kept, received: Timestamp) -> Vec<Write> {
-        let mut writes = self.writes(&kept.record, received);
+        let mut writes: Vec<Write> = self.index.write(&kept.record, received).into_iter().collect();
         if let Some(own) = &kept.own {
             writes.push(own.write());
             let spent = self.spent.entry(*own.record.name()).or_default();
@@ -96,8 +98,8 @@ impl Memory {
         writes
     }
 
-    /// The record is durable.
-    pub(crate) fn end(&mut self, kept: Kept) {
+    /// The record is durable. Returns the writes that make room for it.
+    pub(crate) fn end(&mut self, kept: Kept) -> Vec<Write> {
         let name = *kept.record.name();
         if self.spent.get(&name).is_some_and(|spent| *spent <= kept.record.sequence()) {
             self.spent.remove(&name);
@@ -108,14 +110,7 @@ impl Memory {
                 self.own.insert(name, own);
             }
         }
-    }
-
-    /// The record may be durable, or not.
-    pub(crate) fn fail(&mut self, kept: &Kept) {
-        let name = *kept.record.name();
-        if self.index.rank(&name) == Some(rank(&kept.record)) {
-            self.index.doubt(name);
-        }
+        self.index.note(&kept.record, self.max_records)
     }
 
     /// The highest sequence of a name that must not be used again, although nobody saw it.

@@ -60,10 +60,11 @@ pub(crate) fn rank(record: &Verified) -> Rank {
     (record.sequence(), record.eol())
 }
 
-/// Of an entry that may be in the store or not: everything is newer.
+/// Of an entry that is not valid: everything is newer.
 const UNKNOWN: Rank = (0, Timestamp::MIN);
 
-/// Which records are in the store: so that nothing older overwrites anything, and the store stays bounded.
+/// The newest record of each name that the store holds or should hold, because this node may have returned it: so that
+/// nothing older is returned or overwrites anything, and the store stays bounded.
 #[derive(Default)]
 pub(crate) struct Index {
     ranks: BTreeMap<Name, Rank>,
@@ -77,17 +78,17 @@ impl Index {
         self.ranks.contains_key(name)
     }
 
-    /// The least that the store holds of a name, as far as that is known.
+    /// What nothing older than may be returned of a name.
     pub(crate) fn rank(&self, name: &Name) -> Option<Rank> {
         self.ranks.get(name).copied().filter(|rank| *rank != UNKNOWN)
     }
 
-    /// Whether the store has a newer record than this.
+    /// Whether there is a newer record than this.
     pub(crate) fn outranks(&self, record: &Verified) -> bool {
         self.rank(record.name()).is_some_and(|stored| stored > rank(record))
     }
 
-    /// What the store holds of the name is not what was thought: whatever comes next may overwrite it.
+    /// The store's entry of a name is not valid: whatever comes next may overwrite it.
     pub(crate) fn doubt(&mut self, name: Name) {
         self.insert(name, UNKNOWN);
     }
@@ -115,24 +116,34 @@ impl Index {
         self.by_eol.insert((rank.1, name));
     }
 
-    /// The writes that keep `record`, or none when the store has a newer one. At most `max` records are kept: the one
-    /// that ends first makes room.
-    pub(crate) fn keep(&mut self, record: &Verified, received: Timestamp, max: usize) -> Vec<Write> {
+    /// The write that keeps `record`, unless there is a newer one.
+    pub(crate) fn write(&self, record: &Verified, received: Timestamp) -> Option<Write> {
         if self.closed || self.outranks(record) {
-            return Vec::new();
+            return None;
         }
-        let name = *record.name();
-        self.insert(name, rank(record));
         let entry = StoredRecord { record: record.as_bytes().clone(), received: received.as_unix_secs() };
-        let write = |name: &Name, value| Write { table: Table::Records, key: name.to_bytes(), value };
-        let mut writes = vec![write(&name, Some(entry.encode_to_vec()))];
+        Some(write(record.name(), Some(entry.encode_to_vec())))
+    }
+
+    /// Takes notice of a record that is, or should be, in the store. Returns the writes that make room for it: at most
+    /// `max` records are kept, and the one that ends first goes.
+    pub(crate) fn note(&mut self, record: &Verified, max: usize) -> Vec<Write> {
+        let mut evictions = Vec::new();
+        if self.closed || self.outranks(record) {
+            return evictions;
+        }
+        self.insert(*record.name(), rank(record));
         while self.ranks.len() > max {
             let Some((_, evicted)) = self.by_eol.pop_first() else { break };
             self.ranks.remove(&evicted);
-            writes.push(write(&evicted, None));
+            evictions.push(write(&evicted, None));
         }
-        writes
+        evictions
     }
+}
+
+fn write(name: &Name, value: Option<Vec<u8>>) -> Write {
+    Write { table: Table::Records, key: name.to_bytes(), value }
 }
 
 #[cfg(test)]
@@ -150,19 +161,19 @@ mod tests {
     #[test]
     fn nothing_older_overwrites() {
         let mut index = Index::default();
-        assert_eq!(index.keep(&record(1, 5, 10), Timestamp::UNIX_EPOCH, 10).len(), 1);
-        assert!(index.keep(&record(1, 4, 99), Timestamp::UNIX_EPOCH, 10).is_empty());
-        assert_eq!(index.keep(&record(1, 5, 11), Timestamp::UNIX_EPOCH, 10).len(), 1);
+        index.note(&record(1, 5, 10), 10);
+        assert!(index.write(&record(1, 4, 99), Timestamp::UNIX_EPOCH).is_none());
+        assert!(index.write(&record(1, 5, 10), Timestamp::UNIX_EPOCH).is_some());
+        assert!(index.write(&record(1, 5, 11), Timestamp::UNIX_EPOCH).is_some());
     }
 
     #[test]
     fn the_one_that_ends_first_makes_room() {
         let mut index = Index::default();
-        index.keep(&record(1, 0, 30), Timestamp::UNIX_EPOCH, 2);
-        index.keep(&record(2, 0, 20), Timestamp::UNIX_EPOCH, 2);
-        let writes = index.keep(&record(3, 0, 40), Timestamp::UNIX_EPOCH, 2);
-        assert_eq!(writes.len(), 2);
-        assert_eq!((writes[1].key.clone(), &writes[1].value), (record(2, 0, 20).name().to_bytes(), &None));
+        assert!(index.note(&record(1, 0, 30), 2).is_empty());
+        assert!(index.note(&record(2, 0, 20), 2).is_empty());
+        let writes = index.note(&record(3, 0, 40), 2);
+        assert_eq!((writes.len(), &writes[0].key, &writes[0].value), (1, &record(2, 0, 20).name().to_bytes(), &None));
         assert!(!index.contains(record(2, 0, 20).name()));
     }
 

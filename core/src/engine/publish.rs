@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use crate::name::Name;
-use crate::record::{Checks, MAX_SEQUENCE, RecordBuilder, RecordError, Unsigned, Verified};
+use crate::record::{Checks, MAX_SEQUENCE, RecordBuilder, RecordError, Unsigned, Verified, compare};
 use crate::routing::{CallId, Receipt, RouteError, RouterId};
 
 use super::context::{Context, Wake};
@@ -142,8 +142,12 @@ impl Publishing {
     fn decide(&mut self, cx: &mut Context) -> Option<Outcome> {
         let lookup = cx.lookup(&self.name);
         let newest = lookup.and_then(|lookup| lookup.newest().cloned());
-        let found = lookup.and_then(|lookup| lookup.found().cloned());
-        let answered = lookup.is_some_and(|lookup| lookup.anyone_answered());
+        let own = cx.memory.own.get(&self.name).map(|own| own.record.clone());
+        let foreign = own.as_ref().zip(lookup).and_then(|(own, lookup)| {
+            let foreign = lookup.candidates().filter(|record| is_foreign(record, own));
+            foreign.max_by(|a, b| compare(a, b)).cloned()
+        });
+        let answered = lookup.is_some_and(|lookup| lookup.anyone_answered() || lookup.anyone_denied());
         let receipts = lookup.map(|lookup| lookup.receipts(cx.now.monotonic, &cx.calls)).unwrap_or_default();
         cx.release(self.op, &self.name);
         cx.set_timer(self.op, Some(self.deadline(cx)));
@@ -166,16 +170,12 @@ impl Publishing {
                 self.persist(cx, record)
             }
             What::Make(publish) => {
-                let own = cx.memory.own.get(&self.name).map(|own| own.record.clone());
                 let blind = own.is_none() && !answered && cx.calls.routers().any(|(_, router)| router.read);
                 let lost = cx.memory.unreadable.contains(&self.name) && publish.sequence.is_none() && !answered;
                 if (blind && !self.allow_offline) || lost {
                     return Some(Err(PublishError::Unread { receipts }));
                 }
-                let others = [&newest, &found].into_iter().flatten();
-                if let Some(own) = &own
-                    && let Some(foreign) = others.into_iter().find(|other| is_foreign(other, own))
-                {
+                if let (Some(own), Some(foreign)) = (&own, &foreign) {
                     let (ours, theirs) = (own.sequence(), foreign.sequence());
                     cx.emit(Event::Conflict { name: self.name, ours, theirs });
                     if publish.on_conflict == OnConflict::Fail {
@@ -264,7 +264,6 @@ impl Publishing {
             return Some(Err(error.into()));
         }
         let record = record.clone();
-        cx.unlock(self.op, &self.name);
         let routers: Vec<RouterId> = cx.calls.routers().filter(|(_, router)| router.write).map(|(id, _)| id).collect();
         let mut calls = BTreeMap::new();
         for router in routers {
@@ -328,10 +327,8 @@ impl Publishing {
             rebased_over: self.rebased_over,
             elapsed: cx.now.monotonic.saturating_sub(self.started),
         };
-        let unreached = |receipt: &Receipt| {
-            matches!(receipt.outcome, Err(RouteError::Unreachable(_) | RouteError::Timeout | RouteError::Pending(_)))
-        };
-        if self.is_met(sending) || (self.allow_offline && publication.receipts.iter().all(unreached)) {
+        let offline = || self.allow_offline && publication.receipts.iter().all(is_unreached);
+        if self.is_met(sending) || offline() {
             return Ok(publication);
         }
         let needed = self.policy.needed(publication.receipts.len());
@@ -368,6 +365,14 @@ impl Publishing {
             own.last_sent = Some(cx.now.wall);
         }
         cx.write_own(&self.name);
+    }
+}
+
+/// Whether the router said nothing about the record: neither took nor refused it.
+fn is_unreached(receipt: &Receipt) -> bool {
+    match &receipt.outcome {
+        Err(RouteError::Refused(_) | RouteError::Conflict { .. } | RouteError::Invalid(_)) | Ok(_) => false,
+        Err(_) => true,
     }
 }
 

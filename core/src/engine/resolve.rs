@@ -192,9 +192,8 @@ impl Resolving {
 
     /// An answer may end while the rest of its chain is awaited.
     fn expire(&mut self, cx: &Context, index: usize) {
-        let (hop, checks) = (&mut self.hops[index], cx.checks());
-        let ended = |answer: &Answer| answer.record.is_expired(checks.at - checks.tolerance);
-        if hop.answer.as_ref().is_some_and(ended) {
+        let hop = &mut self.hops[index];
+        if hop.answer.as_ref().is_some_and(|answer| cx.is_expired(&answer.record)) {
             hop.answer = None;
             hop.failure = Some(ResolveError::NotFound { name: hop.name, receipts: hop.receipts.clone() });
         }

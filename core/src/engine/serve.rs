@@ -171,7 +171,6 @@ impl Serving {
             return Some(put_response(PutOutcome::Failed { reason: error.code().into() }));
         }
         let record = record.clone();
-        cx.unlock(self.op, &self.name);
         let routers: Vec<RouterId> = cx.calls.routers().filter(|(_, router)| router.write).map(|(id, _)| id).collect();
         if routers.is_empty() {
             return Some(put_response(PutOutcome::Stored));

@@ -39,9 +39,9 @@ impl Watching {
                 self.look(cx);
             }
             Wake::Time => self.look(cx),
-            Wake::Learned(record) => self.tell(cx, record),
+            Wake::Learned(record) if !cx.is_expired(&record) => self.tell(cx, record),
             Wake::Lookup if self.looking => self.read(cx),
-            Wake::Lookup | Wake::Signed(..) | Wake::Stored(_) | Wake::Call(..) => {}
+            Wake::Learned(_) | Wake::Lookup | Wake::Signed(..) | Wake::Stored(_) | Wake::Call(..) => {}
             Wake::Cancel => {
                 cx.unwatch(self.op, &self.name);
                 cx.release(self.op, &self.name);

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
+use http::StatusCode;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use thiserror::Error;
@@ -95,6 +96,9 @@ pub enum RouteError {
     /// It did not answer in time.
     #[error("no answer in time")]
     Timeout,
+    /// It, or something before it, is busy or broken and says so: 429, 502, 503, 504.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
     /// It answered, and refused.
     #[error("refused: {0}")]
     Refused(String),
@@ -124,6 +128,7 @@ impl RouteError {
         match self {
             Self::Unreachable(_) => "unreachable",
             Self::Timeout => "timeout",
+            Self::Unavailable(_) => "unavailable",
             Self::Refused(_) => "refused",
             Self::Conflict { .. } => "conflict",
             Self::Invalid(_) => "invalid",
@@ -182,13 +187,14 @@ struct Call {
 }
 
 impl Call {
-    /// The sequence of the record of `name` that is sent, if one is.
-    fn sends(&self, name: &Name) -> Option<u64> {
+    /// What stands in the list of deliveries, if it is one.
+    fn delivery(&self, id: CallId) -> Option<Delivery> {
         match &self.operation {
-            Operation::Put { name: sent, record } if sent == name => {
-                Record::decode(record.clone()).ok().map(|record| record.sequence())
+            Operation::Put { name, record } => {
+                let sequence = Record::decode(record.clone()).map_or(0, |record| record.sequence());
+                Some((self.router, *name, sequence, id))
             }
-            _ => None,
+            Operation::Get { .. } => None,
         }
     }
 }
@@ -198,6 +204,9 @@ enum State {
     Route(RouteId),
     Sleeping,
 }
+
+/// A record on its way: where to, whose, its sequence, and the call.
+type Delivery = (RouterId, Name, u64, CallId);
 
 /// How often in a row a router failed before it is no longer waited for.
 const SUSPECT_AFTER: u32 = 3;
@@ -209,6 +218,7 @@ pub(crate) struct Calls {
     routers: Vec<Router>,
     failures: Vec<u32>,
     calls: BTreeMap<CallId, Call>,
+    deliveries: BTreeSet<Delivery>,
     http: BTreeMap<HttpId, CallId>,
     routes: BTreeMap<RouteId, CallId>,
     timers: BTreeSet<(Duration, CallId)>,
@@ -224,6 +234,7 @@ impl Calls {
             failures: vec![0; routers.len()],
             routers,
             calls: BTreeMap::new(),
+            deliveries: BTreeSet::new(),
             http: BTreeMap::new(),
             routes: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -279,6 +290,7 @@ impl Calls {
             overtaken: None,
             found: false,
         };
+        self.deliveries.extend(call.delivery(id));
         self.calls.insert(id, call);
         self.attempt(now, id);
         id
@@ -286,27 +298,35 @@ impl Calls {
 
     /// Has deliveries of older records to this router not tried again: a router may take whatever comes last.
     pub(crate) fn overtake(&mut self, router: RouterId, name: &Name, by: u64) {
-        let mut asleep = Vec::new();
-        for (id, call) in &mut self.calls {
-            if call.router == router && call.sends(name).is_some_and(|sequence| sequence < by) {
-                call.overtaken = Some(by);
-                asleep.extend(matches!(call.state, State::Sleeping).then_some(*id));
+        let older = (router, *name, 0, CallId(0))..(router, *name, by, CallId(0));
+        let older: Vec<CallId> = self.deliveries.range(older).map(|(.., id)| *id).collect();
+        for id in older {
+            let Some(call) = self.calls.get_mut(&id) else { continue };
+            call.overtaken = Some(by);
+            if let State::Sleeping = call.state {
+                self.finish(id, Err(RouteError::Overtaken { by }));
             }
-        }
-        for id in asleep {
-            self.finish(id, Err(RouteError::Overtaken { by }));
         }
     }
 
     /// Whether a record of at least this sequence is on its way to the router.
     pub(crate) fn is_sending(&self, router: RouterId, name: &Name, sequence: u64) -> bool {
-        self.calls.values().any(|call| call.router == router && call.sends(name).is_some_and(|sent| sent >= sequence))
+        let newer = (router, *name, sequence, CallId(0))..=(router, *name, u64::MAX, CallId(u64::MAX));
+        self.deliveries.range(newer).next().is_some()
+    }
+
+    fn end(&mut self, id: CallId) -> Option<Call> {
+        let call = self.calls.remove(&id)?;
+        self.set_timer(id, None);
+        if let Some(delivery) = call.delivery(id) {
+            self.deliveries.remove(&delivery);
+        }
+        Some(call)
     }
 
     /// Forgets the call; what is under way for it is cancelled.
     pub(crate) fn cancel(&mut self, id: CallId) {
-        let Some(call) = self.calls.remove(&id) else { return };
-        self.set_timer(id, None);
+        let Some(call) = self.end(id) else { return };
         match call.state {
             State::Http(http) => {
                 self.http.remove(&http);
@@ -363,7 +383,12 @@ impl Calls {
 
     fn on_fault(&mut self, now: Duration, id: CallId, fault: Fault, random: &mut ChaCha8Rng) {
         match fault.kind {
-            FaultKind::Transient => self.retry(now, id, RouteError::Refused(fault.reason), fault.retry_after, random),
+            FaultKind::Transient => {
+                let busy = fault.status == StatusCode::TOO_MANY_REQUESTS || fault.status.as_u16() > 500;
+                let error =
+                    if busy { RouteError::Unavailable(fault.reason) } else { RouteError::Refused(fault.reason) };
+                self.retry(now, id, error, fault.retry_after, random);
+            }
             FaultKind::Conflict { current } => self.finish(id, Err(RouteError::Conflict { current })),
             FaultKind::Final => self.finish(id, Err(RouteError::Refused(fault.reason))),
         }
@@ -478,11 +503,12 @@ impl Calls {
     }
 
     fn finish(&mut self, id: CallId, result: Result<Tally, RouteError>) {
-        let Some(call) = self.calls.remove(&id) else { return };
-        self.set_timer(id, None);
+        let Some(call) = self.end(id) else { return };
         let failures = &mut self.failures[usize::from(call.router.0)];
         match &result {
-            Err(RouteError::Unreachable(_) | RouteError::Timeout) => *failures = failures.saturating_add(1),
+            Err(RouteError::Unreachable(_) | RouteError::Timeout | RouteError::Unavailable(_)) => {
+                *failures = failures.saturating_add(1)
+            }
             Err(RouteError::Overtaken { .. }) => {}
             _ => *failures = 0,
         }
@@ -511,7 +537,7 @@ impl Calls {
     /// How much is held of what ends with the calls.
     pub(crate) fn held(&self) -> [(&'static str, usize); 5] {
         [
-            ("calls", self.calls.len()),
+            ("calls", self.calls.len() + self.deliveries.len()),
             ("http", self.http.len()),
             ("routes", self.routes.len()),
             ("call timers", self.timers.len() + self.timer_of.len()),

@@ -3,8 +3,13 @@
 //! [`world::World`] runs engines with disks, signers, servers and routers; [`witness::Witness`] stands beside every
 //! node and checks, in every test, what must always hold.
 
+mod acts;
+mod chains;
+mod disk;
 mod faults;
+mod never;
 mod publish;
+mod put;
 mod recover;
 mod resolve;
 mod script;
@@ -17,6 +22,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use http::Request;
+use http::header::CONTENT_TYPE;
 use ipld_core::ipld::Ipld;
 
 use crate::key::{KeyType, SecretKey, Signer};
@@ -24,6 +31,7 @@ use crate::name::Name;
 use crate::record::{Checks, RecordBuilder, Verified};
 use crate::routing::Router;
 use crate::routing::http::client::Endpoint;
+use crate::routing::http::{MEDIA_TYPE, PATH_PREFIX};
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -70,6 +78,11 @@ fn bytes(seed: u8, sequence: u64) -> Bytes {
     record(seed, sequence, &path(sequence)).as_bytes().clone()
 }
 
+/// A record that points to a path, which may be one of another name.
+fn link(seed: u8, to: &str) -> Bytes {
+    record(seed, 1, &to.parse().unwrap()).as_bytes().clone()
+}
+
 /// A valid record whose value is no path, as other software may make it.
 fn pointless(seed: u8, sequence: i128) -> Bytes {
     let entry = |key: &str, value| (key.to_owned(), value);
@@ -92,6 +105,16 @@ fn publish(seed: u8, number: u64) -> Publish {
 
 fn put(seed: u8, record: Bytes) -> Put {
     Put { name: name(seed), record, force: false, policy: Default::default(), allow_offline: false }
+}
+
+/// Someone asks for the record of a name over HTTP.
+fn download(seed: u8) -> Request<Bytes> {
+    Request::get(format!("{PATH_PREFIX}{}", name(seed))).body(Bytes::new()).unwrap()
+}
+
+/// Someone brings a record over HTTP.
+fn upload(seed: u8, record: Bytes) -> Request<Bytes> {
+    Request::put(format!("{PATH_PREFIX}{}", name(seed))).header(CONTENT_TYPE, MEDIA_TYPE).body(record).unwrap()
 }
 
 /// A resolve that asks the routers whatever is known.

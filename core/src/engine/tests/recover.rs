@@ -5,16 +5,10 @@ use crate::time::Timestamp;
 
 use super::super::config::Config;
 use super::super::event::{Event, PublishError, ResolveError};
+use super::disk::Health;
 use super::script::{Act, Script};
-use super::world::{Health, World};
+use super::world::World;
 use super::*;
-
-fn one(script: Script) -> (World, usize) {
-    let mut world = World::new(5);
-    world.host("a", script);
-    let node = world.node(config(&["a"]));
-    (world, node)
-}
 
 fn restored(world: &World, node: usize) -> Vec<usize> {
     let restored = |event: &Event| if let Event::Restored { own } = event { Some(*own) } else { None };
@@ -27,7 +21,7 @@ fn failures(world: &World, node: usize) -> usize {
 
 #[test]
 fn operations_wait_until_the_store_has_been_read() {
-    let (mut world, node) = one(Script::new());
+    let (mut world, node) = World::one(Script::new());
     world.publish(node, publish(1, 1)).unwrap();
     world.script("a").held.clear();
     world.nodes[node].disk.latency = seconds(1);
@@ -50,6 +44,23 @@ fn operations_wait_until_the_store_has_been_read() {
     assert_eq!(restored(&world, node), [0, 1]);
     assert_eq!(world.changes(node, watch), [0, 1]);
     assert_eq!(world.changes(node, cancelled), [0; 0]);
+}
+
+#[test]
+fn what_is_known_in_part_is_not_returned() {
+    // The own record is in memory, and the store has a newer one that another device made.
+    let (mut world, node) = World::one(Script::new());
+    world.publish(node, publish(1, 1)).unwrap();
+    let put = world.ask(node, upload(1, bytes(1, 5)));
+    world.response(put);
+    world.restart(node);
+    world.pass(seconds(1));
+    world.nodes[node].disk.latency = seconds(2);
+    let watch = world.watch(node, name(1));
+    let hasty = Resolve { timeout: Some(seconds(1)), ..first() };
+    assert!(matches!(world.resolve(node, name(1), hasty), Err(ResolveError::Timeout { .. })));
+    world.pass(seconds(5));
+    assert_eq!(world.changes(node, watch), [5]);
 }
 
 #[test]
@@ -82,7 +93,7 @@ fn a_large_store_is_read_in_pages() {
 fn after_a_crash_at_any_moment_the_sequence_is_higher() {
     for moment in 0..120 {
         for kept in 0..3 {
-            let (mut world, node) = one(Script::new());
+            let (mut world, node) = World::one(Script::new());
             world.publish(node, publish(1, 1)).unwrap();
             world.start_publish(node, publish(1, 2));
             world.pass(millis(moment));
@@ -99,17 +110,15 @@ fn after_a_crash_at_any_moment_the_sequence_is_higher() {
 
 #[test]
 fn a_store_that_cannot_be_read_stops_publishing_but_not_resolving() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 4)));
+    let (mut world, node) = World::one(Script::new().holding(name(1), bytes(1, 4)));
     world.resolve(node, name(1), Resolve::default()).unwrap();
     world.pass(seconds(1));
     world.nodes[node].disk.health = Health::Unreadable;
     world.restart(node);
-    world.nodes[node].witness.forgets();
     let early = world.start_publish(node, publish(1, 1));
     let resolve = world.start_resolve(node, name(1), Resolve::default());
     let watch = world.watch(node, name(1));
-    let get = http::Request::get(format!("/routing/v1/ipns/{}", name(1))).body(Bytes::new()).unwrap();
-    let get = world.ask(node, get);
+    let get = world.ask(node, download(1));
     assert!(matches!(world.published(node, early), Err(PublishError::Store(StoreError::Io { .. }))));
     assert_eq!(world.resolved(node, resolve).unwrap().value, path(4));
     assert_eq!(world.response(get).status(), 200);
@@ -121,9 +130,7 @@ fn a_store_that_cannot_be_read_stops_publishing_but_not_resolving() {
     // It may be readable again, but nobody knows what would be overwritten.
     world.nodes[node].disk.health = Health::Good;
     let before = world.nodes[node].disk.durable.clone();
-    let mut request = http::Request::put(format!("/routing/v1/ipns/{}", name(1))).body(bytes(1, 3)).unwrap();
-    request.headers_mut().insert("content-type", "application/vnd.ipfs.ipns-record".parse().unwrap());
-    let put = world.ask(node, request);
+    let put = world.ask(node, upload(1, bytes(1, 3)));
     let refused = world.response(put);
     assert_eq!(refused.status(), 500);
     assert!(String::from_utf8_lossy(refused.body()).contains("store_io"));
@@ -139,7 +146,7 @@ fn a_store_that_cannot_be_read_stops_publishing_but_not_resolving() {
 
 #[test]
 fn entries_that_cannot_be_read_stop_nobody_else() {
-    let (mut world, node) = one(Script::new());
+    let (mut world, node) = World::one(Script::new());
     world.publish(node, publish(1, 1)).unwrap();
     world.publish(node, publish(2, 1)).unwrap();
     let disk = &mut world.nodes[node].disk.durable;
@@ -162,7 +169,7 @@ fn entries_that_cannot_be_read_stop_nobody_else() {
 
 #[test]
 fn an_entry_that_is_forged_is_healed() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 1)));
+    let (mut world, node) = World::one(Script::new().holding(name(1), bytes(1, 1)));
     // Well-formed, of a high sequence, and not signed by the name.
     let forged = super::super::stored::StoredRecord { record: bytes(2, 1000), received: 0 };
     let entry = prost::Message::encode_to_vec(&forged);
@@ -178,7 +185,7 @@ fn an_entry_that_is_forged_is_healed() {
 
 #[test]
 fn what_could_not_be_kept_is_reported() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 1)));
+    let (mut world, node) = World::one(Script::new().holding(name(1), bytes(1, 1)));
     world.nodes[node].disk.health = Health::Full;
     assert_eq!(world.resolve(node, name(1), Resolve::default()).unwrap().value, path(1));
     world.pass(seconds(1));
@@ -195,7 +202,7 @@ fn what_could_not_be_kept_is_reported() {
 
 #[test]
 fn a_failed_write_does_not_keep_others_from_the_disk() {
-    let (mut world, node) = one(Script::new());
+    let (mut world, node) = World::one(Script::new());
     world.nodes[node].disk.health = Health::Full;
     assert!(world.put(node, put(1, bytes(1, 9))).is_err());
     world.nodes[node].disk.health = Health::Good;
@@ -227,7 +234,7 @@ fn the_store_stays_bounded() {
 
 #[test]
 fn what_was_stale_is_stale_after_a_restart() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 1)));
+    let (mut world, node) = World::one(Script::new().holding(name(1), bytes(1, 1)));
     world.resolve(node, name(1), Resolve::default()).unwrap();
     world.pass(seconds(200));
     world.restart(node);
@@ -247,7 +254,7 @@ fn warnings(world: &World, node: usize) -> Vec<Timestamp> {
 
 #[test]
 fn a_clock_before_this_program_is_implausible() {
-    let (mut world, node) = one(Script::new());
+    let (mut world, node) = World::one(Script::new());
     assert_eq!(warnings(&world, node), []);
     world.nodes[node].skew = -86_400 * 365;
     world.restart(node);

@@ -2,21 +2,14 @@
 
 use core::time::Duration;
 
-use crate::record::{Verified, compare};
+use crate::record::Verified;
 use crate::routing::{RouteError, Router, RouterId};
 
 use super::super::config::Config;
-use super::super::event::{Event, Resolution, ResolveError};
+use super::super::event::{Event, ResolveError};
 use super::script::{Act, Script};
-use super::world::{Health, World};
+use super::world::World;
 use super::*;
-
-fn one(script: Script) -> (World, usize) {
-    let mut world = World::new(2);
-    world.host("a", script);
-    let node = world.node(config(&["a"]));
-    (world, node)
-}
 
 fn corrections(world: &World, node: usize) -> Vec<(u16, bool)> {
     let corrected = |event: &Event| match event {
@@ -24,14 +17,6 @@ fn corrections(world: &World, node: usize) -> Vec<(u16, bool)> {
         _ => None,
     };
     world.nodes[node].events.iter().filter_map(corrected).collect()
-}
-
-fn improvements(world: &World, node: usize) -> Vec<Resolution> {
-    let improved = |event: &Event| match event {
-        Event::Improved { resolution, .. } => Some(resolution.clone()),
-        _ => None,
-    };
-    world.nodes[node].events.iter().filter_map(improved).collect()
 }
 
 #[test]
@@ -68,7 +53,7 @@ fn an_answer_is_kept_for_its_ttl() {
 
 #[test]
 fn without_cache_the_routers_are_asked() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 1)));
+    let (mut world, node) = World::one(Script::new().holding(name(1), bytes(1, 1)));
     world.resolve(node, name(1), Resolve::default()).unwrap();
     world.script("a").held.insert(name(1), bytes(1, 2));
     assert_eq!(world.resolve(node, name(1), uncached()).unwrap().value, path(2));
@@ -77,7 +62,7 @@ fn without_cache_the_routers_are_asked() {
 
 #[test]
 fn offline_nobody_is_asked() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 1)));
+    let (mut world, node) = World::one(Script::new().holding(name(1), bytes(1, 1)));
     assert!(matches!(world.resolve(node, name(1), offline()), Err(ResolveError::NotFound { .. })));
     assert_eq!(world.script("a").gets(), 0);
     world.resolve(node, name(1), Resolve::default()).unwrap();
@@ -93,7 +78,7 @@ fn offline_nobody_is_asked() {
 
 #[test]
 fn first_serves_what_is_stale_and_refreshes_behind() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 1)));
+    let (mut world, node) = World::one(Script::new().holding(name(1), bytes(1, 1)));
     world.resolve(node, name(1), Resolve::default()).unwrap();
     world.script("a").held.insert(name(1), bytes(1, 2));
     world.pass(HOUR);
@@ -124,7 +109,7 @@ fn first_takes_the_first_that_comes() {
 
 #[test]
 fn a_fresh_answer_does_not_wait_for_someone_elses_question() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 1)));
+    let (mut world, node) = World::one(Script::new().holding(name(1), bytes(1, 1)));
     world.resolve(node, name(1), Resolve::default()).unwrap();
     world.script("a").delay = seconds(5);
     let slow = world.start_resolve(node, name(1), uncached());
@@ -254,7 +239,7 @@ fn a_stream_tells_every_improvement() {
     let how = Resolve { stream: true, ..Resolve::default() };
     let last = world.resolve(node, name(1), how.clone()).unwrap();
     assert!(last.is_final);
-    let sequences: Vec<u64> = improvements(&world, node).iter().map(|i| i.record.sequence()).collect();
+    let sequences: Vec<u64> = world.improvements(node).iter().map(|i| i.record.sequence()).collect();
     assert_eq!((sequences, last.record.sequence()), (vec![1, 3], 4));
     // What is kept comes first.
     world.script("a").held.insert(name(1), bytes(1, 5));
@@ -285,7 +270,7 @@ fn answers_that_are_no_records_are_none() {
         (Act::Give(bytes(2, 1)), "invalid_record"),
         (Act::Give(expired.as_bytes().clone()), "invalid_record"),
     ] {
-        let (mut world, node) = one(Script::always(act.clone()));
+        let (mut world, node) = World::one(Script::always(act.clone()));
         let error = world.resolve(node, name(1), Resolve::default()).unwrap_err();
         assert_eq!(error.code(), code, "{act:?}");
         assert_eq!(error.receipts().len(), 1);
@@ -310,7 +295,7 @@ fn a_bad_answer_does_not_hide_a_good_one() {
 
 #[test]
 fn a_router_that_never_ends_is_left() {
-    let (mut world, node) = one(Script::always(Act::Hang));
+    let (mut world, node) = World::one(Script::always(Act::Hang));
     let how = Resolve { timeout: Some(seconds(7)), ..Resolve::default() };
     let Err(ResolveError::Timeout { receipts, .. }) = world.resolve(node, name(1), how) else { panic!() };
     assert_eq!(receipts[0].outcome, Err(RouteError::Pending(None)));
@@ -340,258 +325,6 @@ fn without_routers_only_what_is_here_resolves() {
         assert_eq!(world.resolve(node, name(1), how).unwrap().value, path(1));
     }
 }
-
-// Chains of names.
-
-fn link(seed: u8, to: &str) -> Bytes {
-    record(seed, 1, &to.parse().unwrap()).as_bytes().clone()
-}
-
-#[test]
-fn names_are_followed_with_their_paths() {
-    let (mut world, node) = one(Script::new()
-        .holding(name(1), link(1, &format!("/ipns/{}/one", name(2))))
-        .holding(name(2), link(2, &format!("/ipns/{}/two/", name(3))))
-        .holding(name(3), link(3, "/ipfs/bafkqaaa/three")));
-    let how = Resolve { below: "/zero".into(), ..Resolve::default() };
-    let resolved = world.resolve(node, name(1), how.clone()).unwrap();
-    assert_eq!(resolved.value.as_str(), "/ipfs/bafkqaaa/three/two/one/zero");
-    assert_eq!(resolved.path, [name(1), name(2), name(3)]);
-    assert_eq!((resolved.record.name(), resolved.receipts.len()), (&name(3), 3));
-    let once = world.resolve(node, name(1), Resolve { recursive: false, ..how }).unwrap();
-    assert_eq!(once.value.as_str(), format!("/ipns/{}/one/zero", name(2)));
-    assert_eq!(once.path, [name(1)]);
-}
-
-#[test]
-fn loops_and_long_chains_end() {
-    let mut script = Script::new();
-    for seed in 1..60 {
-        script.held.insert(name(seed), link(seed, &format!("/ipns/{}", name(seed + 1))));
-    }
-    script.held.insert(name(60), link(60, "/ipfs/bafkqaaa"));
-    script.held.insert(name(90), link(90, &format!("/ipns/{}", name(91))));
-    script.held.insert(name(91), link(91, &format!("/ipns/{}", name(90))));
-    script.held.insert(name(92), link(92, &format!("/ipns/{}/x", name(92))));
-    let (mut world, node) = one(script);
-    let how = Resolve { stream: true, ..Resolve::default() };
-    assert_eq!(world.resolve(node, name(90), how.clone()), Err(ResolveError::Loop { name: name(90) }));
-    assert_eq!(world.resolve(node, name(92), how.clone()), Err(ResolveError::Loop { name: name(92) }));
-    assert_eq!(world.resolve(node, name(1), how.clone()), Err(ResolveError::TooDeep { limit: 32 }));
-    assert_eq!(world.resolve(node, name(60 - 33), how.clone()), Err(ResolveError::TooDeep { limit: 32 }));
-    assert_eq!(improvements(&world, node).len(), 0, "none of them leads anywhere");
-    let deepest = world.resolve(node, name(60 - 32), how).unwrap();
-    assert_eq!((deepest.path.len(), deepest.value.as_str()), (33, "/ipfs/bafkqaaa"));
-    world.settle();
-    assert_eq!(world.nodes[node].engine.leftovers(), [""; 0]);
-}
-
-#[test]
-fn a_loop_that_opens_in_time_is_none() {
-    let mut world = World::new(2);
-    world.host("a", Script::new().holding(name(1), link(1, &format!("/ipns/{}", name(1)))));
-    world.host("b", Script::new().holding(name(1), bytes(1, 2)).slow(seconds(1)));
-    let node = world.node(config(&["a", "b"]));
-    let how = Resolve { stream: true, ..Resolve::default() };
-    assert_eq!(world.resolve(node, name(1), how).unwrap().value, path(2));
-    assert_eq!(improvements(&world, node).len(), 0);
-}
-
-#[test]
-fn a_chain_begins_anew_when_an_early_name_improves() {
-    let mut world = World::new(2);
-    let old = record(1, 1, &format!("/ipns/{}", name(2)).parse().unwrap());
-    let new = record(1, 2, &format!("/ipns/{}", name(3)).parse().unwrap());
-    let far = Script::new().holding(name(1), old.as_bytes().clone());
-    world.host("a", far.holding(name(2), bytes(2, 1)).holding(name(3), bytes(3, 3)));
-    world.host("b", Script::new().holding(name(1), new.as_bytes().clone()).slow(seconds(1)));
-    let node = world.node(config(&["a", "b"]));
-    let how = Resolve { stream: true, ..Resolve::default() };
-    let resolved = world.resolve(node, name(1), how).unwrap();
-    assert_eq!((resolved.value, resolved.path), (path(3), vec![name(1), name(3)]));
-    let values: Vec<Value> = improvements(&world, node).into_iter().map(|i| i.value).collect();
-    assert_eq!(values, [path(1), path(3)]);
-}
-
-#[test]
-fn dnslink_is_not_looked_up_here() {
-    let (mut world, node) = one(Script::new().holding(name(1), link(1, "/ipns/example.org/x")));
-    let domain = "example.org".to_owned();
-    assert_eq!(world.resolve(node, name(1), Resolve::default()), Err(ResolveError::DnsLink { domain }));
-    let once = Resolve { recursive: false, ..Resolve::default() };
-    assert_eq!(world.resolve(node, name(1), once).unwrap().value.as_str(), "/ipns/example.org/x");
-}
-
-#[test]
-fn a_broken_link_tells_which_name_it_is() {
-    let (mut world, node) = one(Script::new().holding(name(1), link(1, &format!("/ipns/{}", name(2)))));
-    let Err(ResolveError::NotFound { name: missing, .. }) = world.resolve(node, name(1), Resolve::default()) else {
-        panic!()
-    };
-    assert_eq!(missing, name(2));
-}
-
-#[test]
-fn a_newer_record_that_points_nowhere_hides_the_older() {
-    let mut world = World::new(2);
-    world.host("a", Script::new().holding(name(1), bytes(1, 1)));
-    world.host("b", Script::new().holding(name(1), pointless(1, 2)).slow(seconds(1)));
-    let node = world.node(config(&["a", "b"]));
-    for how in [Resolve::default(), uncached()] {
-        assert!(matches!(world.resolve(node, name(1), how), Err(ResolveError::Value { .. })));
-    }
-}
-
-// What must never be returned.
-
-#[test]
-fn nothing_expired_is_returned() {
-    let eol = DAWN + seconds(100);
-    let mortal = record_until(1, 1, &path(1), eol);
-    let (mut world, node) = one(Script::always(Act::Give(mortal.as_bytes().clone())));
-    world.resolve(node, name(1), Resolve::default()).unwrap();
-    world.pass(seconds(200));
-    for how in [Resolve::default(), first(), offline(), uncached()] {
-        assert!(world.resolve(node, name(1), how).is_err());
-    }
-    // Nor when the server says that it is still the same.
-    world.script("a").then = Act::Unchanged;
-    assert!(world.resolve(node, name(1), uncached()).is_err());
-}
-
-#[test]
-fn nothing_that_expired_while_others_were_awaited_is_returned() {
-    let mut world = World::new(2);
-    let mortal = record_until(1, 1, &path(1), DAWN + seconds(5));
-    world.host("a", Script::new().holding(name(1), mortal.as_bytes().clone()));
-    world.host("b", Script::new().slow(seconds(8)));
-    let node = world.node(config(&["a", "b"]));
-    assert!(matches!(world.resolve(node, name(1), Resolve::default()), Err(ResolveError::NotFound { .. })));
-    // In the middle of a chain.
-    let at = world.now;
-    let link: Value = format!("/ipns/{}", name(3)).parse().unwrap();
-    let mortal = record_until(2, 1, &link, DAWN + at + seconds(5));
-    let mut quick = Script::new().holding(name(2), mortal.as_bytes().clone());
-    quick.then = Act::Serve;
-    world.host("a", quick);
-    world.script("b").delay = Duration::ZERO;
-    world.script("b").plan.extend([Act::Serve]);
-    world.script("b").held.insert(name(2), mortal.as_bytes().clone());
-    world.script("b").held.insert(name(3), bytes(3, 1));
-    let op = world.start_resolve(node, name(2), Resolve::default());
-    world.pass(millis(15));
-    world.script("a").delay = seconds(8);
-    world.script("b").delay = seconds(8);
-    assert!(
-        matches!(world.resolved(node, op), Err(ResolveError::NotFound { name: missing, .. }) if missing == name(2))
-    );
-}
-
-#[test]
-fn tolerance_is_for_clocks_that_differ() {
-    let mortal = record_until(1, 1, &path(1), DAWN + seconds(100));
-    let mut world = World::new(2);
-    world.host("a", Script::always(Act::Give(mortal.as_bytes().clone())));
-    let node = world.node(Config { tolerance: seconds(60), ..config(&["a"]) });
-    world.pass(seconds(130));
-    assert!(world.resolve(node, name(1), Resolve::default()).is_ok());
-    world.pass(seconds(40));
-    assert!(world.resolve(node, name(1), Resolve::default()).is_err());
-}
-
-#[test]
-fn nothing_older_is_returned_not_even_after_a_restart() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 5)));
-    world.resolve(node, name(1), Resolve::default()).unwrap();
-    world.script("a").selects = false;
-    world.script("a").held.insert(name(1), bytes(1, 4));
-    for round in 0..3 {
-        let resolved = world.resolve(node, name(1), uncached()).unwrap();
-        assert_eq!((resolved.record.sequence(), resolved.sources), (5, vec!["store".to_owned()]), "{round}");
-        assert_eq!(resolved.receipts[0].sequence, Some(4));
-        world.script("a").held.insert(name(1), bytes(1, 4));
-        world.pass(seconds(1));
-        world.restart(node);
-    }
-    // Not even after the newer one has ended: that one was the last word.
-    let last = record_until(2, 5, &path(5), DAWN + world.now + seconds(10));
-    world.script("a").held.insert(name(2), last.as_bytes().clone());
-    world.resolve(node, name(2), Resolve::default()).unwrap();
-    world.script("a").held.insert(name(2), bytes(2, 4));
-    world.pass(seconds(20));
-    assert!(world.resolve(node, name(2), uncached()).is_err());
-}
-
-#[test]
-fn nothing_older_is_returned_while_the_disk_cannot_be_read() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 5)));
-    world.resolve(node, name(1), Resolve::default()).unwrap();
-    world.pass(seconds(1));
-    world.restart(node);
-    world.pass(seconds(1));
-    world.script("a").held.insert(name(1), bytes(1, 4));
-    world.nodes[node].disk.health = Health::Unreadable;
-    assert!(matches!(world.resolve(node, name(1), uncached()), Err(ResolveError::NotFound { .. })));
-    assert!(matches!(world.nodes[node].events.last(), Some(Event::Resolved { .. })));
-    assert!(world.nodes[node].events.iter().any(|event| matches!(event, Event::StoreFailed { .. })));
-    world.script("a").held.insert(name(1), bytes(1, 6));
-    assert_eq!(world.resolve(node, name(1), uncached()).unwrap().value, path(6));
-}
-
-#[test]
-fn an_update_is_seen_by_a_question_that_was_open_before() {
-    let mut world = World::new(2);
-    world.host("a", Script::new().holding(name(1), bytes(1, 1)));
-    world.host("b", Script::new().slow(seconds(5)));
-    let node = world.node(config(&["a", "b"]));
-    let op = world.start_resolve(node, name(1), Resolve::default());
-    world.pass(seconds(1));
-    let newer = world.put(node, put(1, bytes(1, 2))).unwrap().record;
-    let resolved = world.resolved(node, op).unwrap();
-    assert!(compare(&resolved.record, &newer).is_ge());
-}
-
-#[test]
-fn a_new_question_is_not_answered_with_what_was_heard_before_it() {
-    let mut world = World::new(2);
-    world.host("a", Script::new().holding(name(1), bytes(1, 1)));
-    world.host("b", Script::always(Act::Hang));
-    let node = world.node(config(&["a", "b"]));
-    let early = world.start_resolve(node, name(1), uncached());
-    world.pass(seconds(3));
-    world.script("a").held.insert(name(1), bytes(1, 2));
-    let late = world.start_resolve(node, name(1), uncached());
-    assert_eq!(world.resolved(node, late).unwrap().value, path(2));
-    assert_eq!(world.resolved(node, early).unwrap().value, path(2), "the better for those who asked before");
-}
-
-#[test]
-fn questions_do_not_starve_each_other() {
-    let mut world = World::new(2);
-    world.host("a", Script::new().holding(name(1), bytes(1, 1)).slow(millis(50)));
-    let node = world.node(config(&["a"]));
-    let mut ops = Vec::new();
-    for _ in 0..100 {
-        ops.push(world.start_resolve(node, name(1), uncached()));
-        world.pass(millis(20));
-    }
-    for op in ops {
-        assert!(world.resolved(node, op).unwrap().elapsed <= millis(150));
-    }
-    assert!(world.script("a").gets() <= 40, "they share what they can: {}", world.script("a").gets());
-}
-
-#[test]
-fn questions_of_one_moment_are_one_question() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 1)).slow(seconds(1)));
-    let ops: Vec<_> = (0..10).map(|_| world.start_resolve(node, name(1), Resolve::default())).collect();
-    for op in ops {
-        world.resolved(node, op).unwrap();
-    }
-    assert_eq!(world.script("a").gets(), 1);
-}
-
-// Tiers and tags.
 
 #[test]
 fn higher_tiers_are_asked_late() {
@@ -670,7 +403,7 @@ fn a_router_that_floods_is_bounded() {
 
 #[test]
 fn a_resolve_can_be_cancelled() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 1)).slow(seconds(1)));
+    let (mut world, node) = World::one(Script::new().holding(name(1), bytes(1, 1)).slow(seconds(1)));
     let op = world.start_resolve(node, name(1), Resolve::default());
     world.cancel(node, op);
     assert_eq!(world.resolved(node, op), Err(ResolveError::Cancelled));

@@ -4,16 +4,9 @@ use super::script::{Act, Script};
 use super::world::World;
 use super::*;
 
-fn one(script: Script) -> (World, usize) {
-    let mut world = World::new(4);
-    world.host("a", script);
-    let node = world.node(config(&["a"]));
-    (world, node)
-}
-
 #[test]
 fn the_first_and_every_newer_one() {
-    let (mut world, node) = one(Script::new().holding(name(1), bytes(1, 1)));
+    let (mut world, node) = World::one(Script::new().holding(name(1), bytes(1, 1)));
     let watch = world.watch(node, name(1));
     world.pass(seconds(1));
     assert_eq!(world.changes(node, watch), [1]);
@@ -32,7 +25,7 @@ fn the_first_and_every_newer_one() {
 
 #[test]
 fn what_this_node_learns_is_told_at_once() {
-    let (mut world, node) = one(Script::new());
+    let (mut world, node) = World::one(Script::new());
     let watch = world.watch(node, name(1));
     world.pass(seconds(1));
     world.publish(node, publish(1, 1)).unwrap();
@@ -46,7 +39,7 @@ fn what_this_node_learns_is_told_at_once() {
 
 #[test]
 fn a_name_without_a_record_is_looked_for_less_and_less_often() {
-    let (mut world, node) = one(Script::new());
+    let (mut world, node) = World::one(Script::new());
     let watch = world.watch(node, name(1));
     world.pass(24 * HOUR);
     let at: Vec<u64> = world.script("a").seen.iter().map(|seen| seen.at.as_secs()).collect();
@@ -60,7 +53,7 @@ fn a_name_without_a_record_is_looked_for_less_and_less_often() {
 #[test]
 fn a_short_ttl_does_not_make_a_storm_and_a_long_one_no_silence() {
     for (ttl, gets) in [(0, 700..=730), (100_000_000, 1..=3)] {
-        let (mut world, node) = one(Script::new());
+        let (mut world, node) = World::one(Script::new());
         world.publish(node, Publish { ttl: Some(seconds(ttl)), ..publish(1, 1) }).unwrap();
         let before = world.script("a").gets();
         world.watch(node, name(1));
@@ -72,7 +65,7 @@ fn a_short_ttl_does_not_make_a_storm_and_a_long_one_no_silence() {
 
 #[test]
 fn a_watch_survives_routers_that_fail() {
-    let (mut world, node) = one(Script::always(Act::Refuse));
+    let (mut world, node) = World::one(Script::always(Act::Refuse));
     let watch = world.watch(node, name(1));
     world.pass(seconds(100));
     world.script("a").then = Act::Hang;
@@ -85,7 +78,7 @@ fn a_watch_survives_routers_that_fail() {
 
 #[test]
 fn a_watch_ends_when_it_is_cancelled() {
-    let (mut world, node) = one(Script::new().slow(seconds(1)));
+    let (mut world, node) = World::one(Script::new().slow(seconds(1)));
     for (seed, wait) in [(1, 0), (2, 500), (3, 1500), (4, 20_000)] {
         let (watch, other) = (world.watch(node, name(seed)), world.watch(node, name(seed)));
         world.pass(millis(wait));

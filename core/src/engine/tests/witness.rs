@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use crate::name::Name;
-use crate::record::{Checks, Record, Verified, compare};
+use crate::record::{Checks, Record, RecordError, Verified, compare};
 use crate::store::{Table, Write};
 use crate::time::Timestamp;
 
@@ -22,6 +22,8 @@ pub(super) struct Witness {
     returned: BTreeMap<Name, Verified>,
     /// The value of each sequence that this node made and let go out.
     published: BTreeMap<(Name, u64), Vec<u8>>,
+    /// What was verified: once is enough.
+    verified: BTreeMap<Bytes, Verified>,
 }
 
 const EVER: Checks = Checks { at: Timestamp::MIN, tolerance: core::time::Duration::ZERO };
@@ -34,10 +36,19 @@ impl Witness {
     }
 
     /// Every record that goes to the disk is the name's.
-    pub(super) fn stores(&self, writes: &[Write]) {
+    pub(super) fn stores(&mut self, writes: &[Write]) {
         for (name, record) in records(writes) {
-            EVER.verify(record, &name).expect("an invalid record was stored");
+            self.verify(&record, &name).expect("an invalid record was stored");
         }
+    }
+
+    fn verify(&mut self, record: &Bytes, name: &Name) -> Result<Verified, RecordError> {
+        if let Some(verified) = self.verified.get(record).filter(|verified| verified.name() == name) {
+            return Ok(verified.clone());
+        }
+        let verified = EVER.verify(record.clone(), name)?;
+        self.verified.insert(record.clone(), verified.clone());
+        Ok(verified)
     }
 
     pub(super) fn is_durable(&mut self, writes: &[Write]) {
@@ -46,7 +57,7 @@ impl Witness {
 
     /// A record goes to someone else.
     pub(super) fn lets_out(&mut self, name: &Name, record: &Bytes) {
-        let read = EVER.verify(record.clone(), name).expect("an invalid record was sent");
+        let read = self.verify(record, name).expect("an invalid record was sent");
         if !self.has_made(record) {
             return;
         }
@@ -61,7 +72,8 @@ impl Witness {
 
     /// A record is returned to the application or to someone who asked.
     pub(super) fn returns(&mut self, checks: &Checks, record: &Verified) {
-        checks.verify(record.as_bytes().clone(), record.name()).expect("an invalid record was returned");
+        self.verify(record.as_bytes(), record.name()).expect("an invalid record was returned");
+        assert!(!record.is_expired(checks.at - checks.tolerance), "{record:?} was returned at {}", checks.at);
         if self.has_made(record.as_bytes()) {
             assert!(self.durable.contains(record.as_bytes()), "{record:?} was returned before it was durable");
         }
@@ -86,7 +98,7 @@ impl Witness {
         self.is_durable(&writes);
         self.returned.clear();
         for (name, record) in records(&writes) {
-            let Ok(record) = EVER.verify(record, &name) else { continue };
+            let Ok(record) = self.verify(&record, &name) else { continue };
             let newest = self.returned.entry(name).or_insert_with(|| record.clone());
             if compare(&record, newest).is_gt() {
                 *newest = record;

@@ -1,27 +1,27 @@
 //! Simulated time, disks, signers and wires, and the engines between them.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
 
 use crate::key::{SecretKey, SignError, Signer};
 use crate::name::Name;
 use crate::record::{Checks, Verified};
 use crate::routing::http::server::{Asked, read_request};
 use crate::routing::{HttpError, HttpId, Operation, RouteId, RouterId};
-use crate::store::{StoreError, Table, Write};
+use crate::store::StoreError;
 use crate::time::{Now, Timestamp};
 
 use super::super::config::Config;
 use super::super::engine::Engine;
-use super::super::event::{Event, Publication, PublishError, Resolution, ResolveError};
+use super::super::event::Event;
 use super::super::ids::{InboundId, OpId, StoreId};
 use super::super::io::{Input, Output, StoreAction, StoreCommand, StoreReply};
-use super::super::request::{Publish, Put, Resolve};
+use super::disk::{Disk, Health};
 use super::script::Script;
 use super::witness::Witness;
 use super::{DAWN, key, millis};
@@ -53,59 +53,6 @@ pub(super) enum Signing {
     Never,
 }
 
-/// What a disk does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Health {
-    Good,
-    /// Reads fail.
-    Unreadable,
-    /// Commits fail, and nothing of them is written.
-    Full,
-    /// Nothing is answered.
-    Stuck,
-}
-
-pub(super) struct Disk {
-    pub(super) durable: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
-    /// Commits that are not answered yet: a crash may lose them, or not.
-    pending: VecDeque<Vec<Write>>,
-    pub(super) latency: Duration,
-    pub(super) health: Health,
-    free_at: Duration,
-}
-
-impl Disk {
-    fn new() -> Self {
-        Self {
-            durable: BTreeMap::new(),
-            pending: VecDeque::new(),
-            latency: millis(1),
-            health: Health::Good,
-            free_at: Duration::ZERO,
-        }
-    }
-
-    fn apply(&mut self, writes: &[Write]) {
-        apply(&mut self.durable, writes);
-    }
-
-    fn view(&self) -> BTreeMap<(Table, Vec<u8>), Vec<u8>> {
-        let mut view = self.durable.clone();
-        self.pending.iter().for_each(|writes| apply(&mut view, writes));
-        view
-    }
-}
-
-fn apply(disk: &mut BTreeMap<(Table, Vec<u8>), Vec<u8>>, writes: &[Write]) {
-    for write in writes {
-        let at = (write.table, write.key.clone());
-        match &write.value {
-            Some(value) => disk.insert(at, value.clone()),
-            None => disk.remove(&at),
-        };
-    }
-}
-
 pub(super) struct Node {
     pub(super) engine: Engine,
     pub(super) config: Config,
@@ -123,20 +70,21 @@ pub(super) struct Node {
     born: Duration,
     /// How many of the events are of former lives.
     past: usize,
+    restored: bool,
     /// Operations that must end, and by when.
-    open: BTreeMap<OpId, Duration>,
+    pub(super) open: BTreeMap<OpId, Duration>,
     cancelled: BTreeSet<HttpId>,
     cancelled_routes: BTreeSet<RouteId>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Caller {
+pub(super) struct Caller {
     node: usize,
     life: u32,
     id: HttpId,
 }
 
-enum Arrival {
+pub(super) enum Arrival {
     Input { node: usize, life: u32, input: Input },
     Commit { node: usize, life: u32, id: StoreId },
     Request { host: String, from: Caller, request: Request<Bytes> },
@@ -151,8 +99,10 @@ pub(super) struct World {
     /// Responses to the requests that a test itself made.
     pub(super) responses: BTreeMap<InboundId, Response<Bytes>>,
     keys: BTreeMap<Name, SecretKey>,
-    queue: BTreeMap<(Duration, u64), Arrival>,
-    inbound: BTreeMap<InboundId, (usize, Option<Caller>)>,
+    /// What is on its way, by when it comes.
+    pub(super) queue: BTreeMap<(Duration, u64), Arrival>,
+    /// Who waits for what a server is asked; `None` is the test itself.
+    pub(super) inbound: BTreeMap<InboundId, (usize, Option<Caller>)>,
     order: u64,
 }
 
@@ -161,6 +111,10 @@ const WIRE: Duration = millis_const(10);
 const SIGNER: Duration = millis_const(1);
 
 impl Node {
+    pub(super) fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
     /// What this life told.
     pub(super) fn life_events(&self) -> impl Iterator<Item = &Event> {
         self.events[self.past..].iter()
@@ -211,6 +165,7 @@ impl World {
             life: 0,
             born: self.now,
             past: 0,
+            restored: false,
             open: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             cancelled_routes: BTreeSet::new(),
@@ -249,6 +204,7 @@ impl World {
         let now = self.at(index);
         let node = &mut self.nodes[index];
         node.past = node.events.len();
+        node.restored = false;
         let pending = core::mem::take(&mut node.disk.pending);
         pending.iter().take(kept).for_each(|writes| node.disk.apply(writes));
         node.witness.crashes(&node.disk.durable);
@@ -277,151 +233,10 @@ impl World {
         }
     }
 
-    // What a test does.
-
-    pub(super) fn start_publish(&mut self, node: usize, what: Publish) -> OpId {
-        let (now, limit) = (self.at(node), self.nodes[node].config.publish_timeout);
-        let op = self.nodes[node].engine.publish(now, what);
-        self.begun(node, op, limit)
-    }
-
-    pub(super) fn start_put(&mut self, node: usize, what: Put) -> OpId {
-        let (now, limit) = (self.at(node), self.nodes[node].config.publish_timeout);
-        let op = self.nodes[node].engine.put(now, what);
-        self.begun(node, op, limit)
-    }
-
-    pub(super) fn start_resolve(&mut self, node: usize, name: Name, how: Resolve) -> OpId {
-        let now = self.at(node);
-        let limit = how.timeout.unwrap_or(self.nodes[node].config.resolve_timeout);
-        let op = self.nodes[node].engine.resolve(now, name, how);
-        self.begun(node, op, limit)
-    }
-
-    fn begun(&mut self, node: usize, op: OpId, limit: Duration) -> OpId {
-        self.nodes[node].open.insert(op, self.now + limit);
-        self.drain(node);
-        op
-    }
-
-    pub(super) fn watch(&mut self, node: usize, name: Name) -> OpId {
-        let now = self.at(node);
-        let op = self.nodes[node].engine.watch(now, name);
-        self.drain(node);
-        op
-    }
-
-    pub(super) fn cancel(&mut self, node: usize, op: OpId) {
-        let now = self.at(node);
-        self.nodes[node].engine.cancel(now, op);
-        self.drain(node);
-    }
-
-    pub(super) fn disown(&mut self, node: usize, name: &Name) -> bool {
-        let now = self.at(node);
-        let known = self.nodes[node].engine.disown(now, name);
-        self.drain(node);
-        known
-    }
-
-    pub(super) fn publish(&mut self, node: usize, what: Publish) -> Result<Publication, PublishError> {
-        let op = self.start_publish(node, what);
-        self.published(node, op)
-    }
-
-    pub(super) fn put(&mut self, node: usize, what: Put) -> Result<Publication, PublishError> {
-        let op = self.start_put(node, what);
-        self.published(node, op)
-    }
-
-    pub(super) fn resolve(&mut self, node: usize, name: Name, how: Resolve) -> Result<Resolution, ResolveError> {
-        let op = self.start_resolve(node, name, how);
-        self.resolved(node, op)
-    }
-
-    pub(super) fn published(&mut self, node: usize, op: OpId) -> Result<Publication, PublishError> {
-        self.finish(node, op);
-        let end = |event: &Event| match event {
-            Event::Published { op: ended, result } if *ended == op => Some(result.clone()),
-            _ => None,
-        };
-        self.nodes[node].life_events().find_map(end).expect("a publish ends with its event")
-    }
-
-    pub(super) fn resolved(&mut self, node: usize, op: OpId) -> Result<Resolution, ResolveError> {
-        self.finish(node, op);
-        let end = |event: &Event| match event {
-            Event::Resolved { op: ended, result } if *ended == op => Some(result.clone()),
-            _ => None,
-        };
-        self.nodes[node].life_events().find_map(end).expect("a resolve ends with its event")
-    }
-
-    pub(super) fn finish(&mut self, node: usize, op: OpId) {
-        while self.is_open(node, op) {
-            self.step(Duration::MAX);
-        }
-    }
-
-    pub(super) fn is_open(&self, node: usize, op: OpId) -> bool {
-        self.nodes[node].open.contains_key(&op)
-    }
-
-    /// The records that a watch told of, by sequence.
-    pub(super) fn changes(&self, node: usize, op: OpId) -> Vec<u64> {
-        let change = |event: &Event| match event {
-            Event::Changed { op: watch, record } if *watch == op => Some(record.sequence()),
-            _ => None,
-        };
-        self.nodes[node].life_events().filter_map(change).collect()
-    }
-
-    /// Someone asks a node over HTTP; the response is in [`World::responses`].
-    pub(super) fn ask(&mut self, node: usize, request: Request<Bytes>) -> InboundId {
-        let id = self.inbound_id();
-        self.inbound.insert(id, (node, None));
-        self.input(node, Input::Request { id, request });
-        id
-    }
-
-    /// Waits for the response to [`World::ask`].
-    pub(super) fn response(&mut self, id: InboundId) -> Response<Bytes> {
-        while !self.responses.contains_key(&id) {
-            self.step(Duration::MAX);
-        }
-        self.responses[&id].clone()
-    }
-
-    pub(super) fn gone(&mut self, node: usize, id: InboundId) {
-        self.inbound.remove(&id);
-        self.input(node, Input::RequestGone { id });
-    }
-
-    /// Lets time pass.
-    pub(super) fn pass(&mut self, time: Duration) {
-        let until = self.now + time;
-        while self.step(until) {}
-    }
-
-    /// Lets time pass until nothing is under way any more; watches must have been cancelled.
-    pub(super) fn settle(&mut self) {
-        while !self.queue.is_empty() || self.nodes.iter().any(|node| node.engine.next_timeout().is_some()) {
-            self.step(Duration::MAX);
-        }
-    }
-
-    pub(super) fn chance(&mut self, percent: u32) -> bool {
-        self.below(100) < percent
-    }
-
-    pub(super) fn below(&mut self, limit: u32) -> u32 {
-        self.random.next_u32() % limit.max(1)
-    }
-
     // How the world goes on.
 
     /// The next thing that happens, but nothing after `until`.
-    fn step(&mut self, until: Duration) -> bool {
+    pub(super) fn step(&mut self, until: Duration) -> bool {
         let arrival = self.queue.keys().next().map(|(at, _)| *at);
         let due = |node: &Node| Some(node.engine.next_timeout()? + node.born);
         let due = self.nodes.iter().enumerate().filter_map(|(index, node)| Some((due(node)?, index)));
@@ -495,7 +310,7 @@ impl World {
         }
     }
 
-    fn inbound_id(&mut self) -> InboundId {
+    pub(super) fn inbound_id(&mut self) -> InboundId {
         self.order += 1;
         InboundId(self.order)
     }
@@ -545,7 +360,7 @@ impl World {
         self.queue.insert((self.now + delay, self.order), arrival);
     }
 
-    fn drain(&mut self, index: usize) {
+    pub(super) fn drain(&mut self, index: usize) {
         while let Some(output) = self.nodes[index].engine.poll_output() {
             if let Some(trace) = &mut self.nodes[index].trace {
                 trace.push(format!("{:?} {output:?}", self.now));
@@ -692,6 +507,9 @@ impl World {
             Event::Published { op, .. } => {
                 assert!(node.open.remove(op).is_some(), "an operation ended twice");
             }
+            // Before it has read its store, it knows nothing of what it returned.
+            Event::StoreFailed { error: StoreError::Io { .. } } if !node.restored => node.witness.forgets(),
+            Event::Restored { .. } => node.restored = true,
             _ => {}
         }
         node.events.push(event);
