@@ -3,9 +3,6 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use libp2p_identity::PeerId;
-use multiaddr::Multiaddr;
-
 use super::key::{Key, nearest};
 use super::message::PeerInfo;
 
@@ -25,8 +22,7 @@ const MAX_FAILURES: u32 = 32;
 /// What is known of one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
-    pub(crate) peer: PeerId,
-    pub(crate) addresses: Vec<Multiaddr>,
+    pub(crate) info: PeerInfo,
     rtt: Option<Rtt>,
     /// Failures since the last answer.
     pub(crate) failures: u32,
@@ -91,8 +87,9 @@ impl Book {
         self.peers.values()
     }
 
-    /// The peer answered after `took`. New addresses replace the known ones. Returns the peer that was forgotten to
-    /// make room; those that `keep` wants are never forgotten.
+    /// The peer answered after `took`. Addresses that others told of it go behind those that served before, so that
+    /// nobody pushes out good ones by naming bad ones; only after a failure they replace them. Returns the peer that
+    /// was forgotten to make room; those that `keep` wants are never forgotten.
     pub(crate) fn answered(
         &mut self,
         now: Duration,
@@ -103,18 +100,18 @@ impl Book {
         self.sample(took);
         let key = Key::of_peer(&info.id);
         let mut known = self.remove(&key).unwrap_or_else(|| Known {
-            peer: info.id,
-            addresses: Vec::new(),
+            info: info.clone(),
             rtt: None,
             failures: 0,
             answered: now,
         });
         known.rtt = Some(Rtt::update(known.rtt, took));
+        if known.failures > 0 && !info.addresses.is_empty() {
+            known.info.addresses.clear();
+        }
+        known.info.add_addresses(&info.addresses);
         known.failures = 0;
         known.answered = now;
-        if !info.addresses.is_empty() {
-            known.addresses.clone_from(&info.addresses);
-        }
         self.worst.insert(rank(&key, &known));
         self.peers.insert(key, known);
         if self.peers.len() <= self.capacity {
@@ -127,6 +124,13 @@ impl Book {
             .find(|worst| *worst != key && !keep(worst))?;
         self.remove(&forgotten);
         Some(forgotten)
+    }
+
+    /// The peer itself tells where it can be reached now.
+    pub(crate) fn moved(&mut self, info: &PeerInfo) {
+        if let Some(known) = self.peers.get_mut(&Key::of_peer(&info.id)) {
+            known.info.addresses.clone_from(&info.addresses);
+        }
     }
 
     /// The peer did not answer, through its own fault.
@@ -219,9 +223,15 @@ mod tests {
     }
 
     #[test]
-    fn addresses_stay_when_an_answer_brings_none() {
+    fn told_addresses_push_out_none_that_serve() {
         let mut book = Book::new(3);
-        book.answered(MS, &info(1), MS, |_| false);
+        let key = Key::of_peer(&peer(1));
+        let told = |n| PeerInfo {
+            id: peer(1),
+            addresses: vec![address(n)],
+        };
+        let addresses = |book: &Book| book.get(&key).unwrap().info.addresses.clone();
+        book.answered(MS, &told(1), MS, |_| false);
         book.answered(
             MS,
             &PeerInfo {
@@ -231,10 +241,19 @@ mod tests {
             MS,
             |_| false,
         );
+        assert_eq!(addresses(&book), [address(1)]);
+        for n in 2..100 {
+            book.answered(MS, &told(n), MS, |_| false);
+        }
         assert_eq!(
-            book.get(&Key::of_peer(&peer(1))).unwrap().addresses,
-            [address(1)]
+            (addresses(&book).len(), &addresses(&book)[0]),
+            (16, &address(1))
         );
+        book.failed(&key);
+        book.answered(MS, &told(50), MS, |_| false);
+        assert_eq!(addresses(&book), [address(50)]);
+        book.moved(&told(60));
+        assert_eq!(addresses(&book), [address(60)]);
     }
 
     #[test]

@@ -10,19 +10,67 @@ use sha2::{Digest, Sha256};
 /// The bits of a key, and the longest common prefix of two.
 pub(crate) const BITS: u32 = 256;
 
+/// A 256-bit number: the bytes of a digest in big-endian order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Bits {
+    high: u128,
+    low: u128,
+}
+
 /// A place in the key space: the SHA2-256 of a record's routing key or of a peer id's bytes
 /// (libp2p kad-dht spec, "Distance").
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key([u8; 32]);
+pub struct Key(Bits);
 
 /// How far apart two keys are: their XOR, ordered as a big-endian number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Distance([u8; 32]);
+pub struct Distance(Bits);
+
+impl Bits {
+    const fn from_bytes(bytes: [u8; 32]) -> Self {
+        let [mut high, mut low, mut at] = [0, 0, 0];
+        while at < 16 {
+            high = high << 8 | bytes[at as usize] as u128;
+            low = low << 8 | bytes[at as usize + 16] as u128;
+            at += 1;
+        }
+        Self { high, low }
+    }
+
+    fn to_bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&self.high.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.low.to_be_bytes());
+        bytes
+    }
+
+    /// A number with only this bit set, counted from the highest.
+    fn one(at: u32) -> Self {
+        let top = 1 << 127;
+        if at < 128 {
+            Self {
+                high: top >> at,
+                low: 0,
+            }
+        } else {
+            Self {
+                high: 0,
+                low: top >> (at - 128),
+            }
+        }
+    }
+}
 
 impl Key {
+    const LOWEST: Self = Self(Bits { high: 0, low: 0 });
+    const HIGHEST: Self = Self(Bits {
+        high: u128::MAX,
+        low: u128::MAX,
+    });
+
     /// The place of what these bytes name: a routing key, a multihash, a peer id.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        Self::from_digest(Sha256::digest(bytes).into())
     }
 
     /// The place of a peer.
@@ -32,19 +80,20 @@ impl Key {
 
     /// A place that is already hashed, such as [`Name::dht_id`](crate::Name::dht_id).
     pub const fn from_digest(digest: [u8; 32]) -> Self {
-        Self(digest)
+        Self(Bits::from_bytes(digest))
     }
 
-    /// The 32 bytes.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+    /// The 32 bytes, big-endian.
+    pub fn to_bytes(self) -> [u8; 32] {
+        self.0.to_bytes()
     }
 
     /// The distance to another key.
     pub fn distance(&self, other: &Self) -> Distance {
-        let mut xor = self.0;
-        xor.iter_mut().zip(other.0).for_each(|(a, b)| *a ^= b);
-        Distance(xor)
+        Distance(Bits {
+            high: self.0.high ^ other.0.high,
+            low: self.0.low ^ other.0.low,
+        })
     }
 
     /// How many leading bits two keys share: 0 to 256.
@@ -53,54 +102,51 @@ impl Key {
     }
 
     fn bit(&self, at: u32) -> bool {
-        let (byte, mask) = place(at);
-        self.0.get(byte).is_some_and(|byte| byte & mask != 0)
+        let one = Bits::one(at);
+        self.0.high & one.high != 0 || self.0.low & one.low != 0
     }
 
-    fn with_bit(mut self, at: u32, value: bool) -> Self {
-        let (byte, mask) = place(at);
-        if let Some(byte) = self.0.get_mut(byte) {
-            *byte = if value { *byte | mask } else { *byte & !mask };
-        }
-        self
+    fn with_bit(self, at: u32, value: bool) -> Self {
+        let (Bits { high, low }, one) = (self.0, Bits::one(at));
+        Self(match value {
+            true => Bits {
+                high: high | one.high,
+                low: low | one.low,
+            },
+            false => Bits {
+                high: high & !one.high,
+                low: low & !one.low,
+            },
+        })
     }
-}
-
-fn place(at: u32) -> (usize, u8) {
-    ((at / 8) as usize, 0x80 >> (at % 8))
 }
 
 impl Distance {
     /// Leading zero bits: the common prefix of the two keys.
     pub fn leading_zeros(&self) -> u32 {
-        let whole = self.0.iter().take_while(|byte| **byte == 0).count();
-        let rest = self.0.get(whole).map_or(0, |byte| byte.leading_zeros());
-        whole as u32 * 8 + rest
+        if self.0.high == 0 {
+            128 + self.0.low.leading_zeros()
+        } else {
+            self.0.high.leading_zeros()
+        }
     }
 
     /// The 32 bytes, big-endian.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+    pub fn to_bytes(self) -> [u8; 32] {
+        self.0.to_bytes()
     }
 }
 
 /// The first eight bytes are enough to tell keys apart in a log.
-fn short(bytes: &[u8; 32], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes
-        .iter()
-        .take(8)
-        .try_for_each(|byte| write!(f, "{byte:02x}"))
-}
-
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        short(&self.0, f)
+        write!(f, "{:016x}", self.0.high >> 64)
     }
 }
 
 impl fmt::Debug for Distance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        short(&self.0, f)
+        write!(f, "{:016x}", self.0.high >> 64)
     }
 }
 
@@ -118,7 +164,7 @@ pub(crate) fn nearest<'a, V>(
     keep: impl Fn(&V) -> bool,
 ) -> Vec<(&'a Key, &'a V)> {
     let mut found = Vec::new();
-    let mut open = vec![(Key([0; 32]), Key([0xff; 32]), 0)];
+    let mut open = vec![(Key::LOWEST, Key::HIGHEST, 0)];
     while let Some((low, high, depth)) = open.pop() {
         if found.len() >= n {
             break;
@@ -126,7 +172,7 @@ pub(crate) fn nearest<'a, V>(
         let subtree = || map.range(low..=high);
         if depth == BITS || subtree().nth(SMALL).is_none() {
             let mut some: Vec<_> = subtree().filter(|(_, value)| keep(value)).collect();
-            some.sort_unstable_by_key(|(key, _)| key.distance(target));
+            some.sort_by_cached_key(|(key, _)| key.distance(target));
             found.extend(some);
         } else {
             let zeros = (low, high.with_bit(depth, false), depth + 1);
@@ -173,7 +219,7 @@ mod tests {
     use rand_chacha::rand_core::SeedableRng;
 
     fn any_key() -> impl Strategy<Value = Key> {
-        any::<[u8; 32]>().prop_map(Key)
+        any::<[u8; 32]>().prop_map(Key::from_digest)
     }
 
     #[test]
@@ -201,6 +247,18 @@ mod tests {
 
     proptest! {
         #[test]
+        fn keys_are_their_bytes(a in any::<[u8; 32]>(), b in any::<[u8; 32]>(), at in 0..BITS) {
+            let (x, y) = (Key::from_digest(a), Key::from_digest(b));
+            prop_assert_eq!(x.to_bytes(), a);
+            prop_assert_eq!(x.cmp(&y), a.cmp(&b));
+            let xor: Vec<u8> = a.iter().zip(b).map(|(a, b)| a ^ b).collect();
+            prop_assert_eq!(&x.distance(&y).to_bytes()[..], &xor);
+            let bit = a[at as usize / 8] >> (7 - at % 8) & 1 == 1;
+            prop_assert_eq!(x.bit(at), bit);
+            prop_assert_eq!(x.with_bit(at, !bit).common_prefix(&x), at);
+        }
+
+        #[test]
         fn xor_is_a_metric(a in any_key(), b in any_key(), c in any_key()) {
             prop_assert_eq!(a.distance(&b), b.distance(&a));
             prop_assert_eq!(a.distance(&a).leading_zeros(), BITS);
@@ -217,10 +275,11 @@ mod tests {
             target in any_key(),
             n in 0..50_usize,
         ) {
-            let mut map: BTreeMap<Key, bool> = keys.into_iter().map(|key| (key, key.0[5] % 3 != 0)).collect();
+            let mut map: BTreeMap<Key, bool> = keys.into_iter().map(|key| (key, key.0.low % 3 != 0)).collect();
             for tail in clustered {
-                let mut key = target;
-                key.0[30..].copy_from_slice(&tail);
+                let mut key = target.to_bytes();
+                key[30..].copy_from_slice(&tail);
+                let key = Key::from_digest(key);
                 map.insert(key, true);
             }
             let mut sorted: Vec<_> = map.iter().filter(|(_, keep)| **keep).map(|(key, _)| *key).collect();

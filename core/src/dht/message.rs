@@ -45,6 +45,17 @@ pub struct PeerInfo {
     pub addresses: Vec<Multiaddr>,
 }
 
+impl PeerInfo {
+    /// Adds addresses behind those that are there, each once, up to [`MAX_ADDRESSES`].
+    pub(crate) fn add_addresses(&mut self, more: &[Multiaddr]) {
+        for address in more {
+            if self.addresses.len() < MAX_ADDRESSES && !self.addresses.contains(address) {
+                self.addresses.push(address.clone());
+            }
+        }
+    }
+}
+
 /// A record as the DHT carries it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ValueRecord {

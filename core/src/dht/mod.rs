@@ -51,6 +51,8 @@ mod bootstrap;
 mod config;
 pub mod frame;
 mod get;
+#[cfg(test)]
+mod inputs;
 mod key;
 mod lookup;
 mod message;

@@ -29,6 +29,8 @@ use crate::time::{Now, Timestamp};
 
 /// No operation takes longer, whatever its peers do; what it has by then is its result.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Later than any process lives: 30,000 years.
+const END_OF_TIME: Duration = Duration::from_secs(1 << 40);
 /// When nobody answered for so long, silence says nothing against a peer: our own link may be down.
 const LINK_ALIVE: Duration = Duration::from_secs(150);
 /// Peers that are checked for a place in the table at once.
@@ -59,6 +61,8 @@ pub struct Dht {
     queries: BTreeMap<QueryId, Query>,
     pub(super) deadlines: BTreeSet<(Duration, QueryId)>,
     next_query: u64,
+    /// The latest time that was told.
+    clock: Duration,
     pub(super) to_check: VecDeque<PeerInfo>,
     checking: usize,
     reachable: bool,
@@ -72,6 +76,10 @@ impl Dht {
     ///
     /// All randomness comes from `seed`: it must be unpredictable to others, or they know which places are refreshed.
     pub fn new(config: Config, local: PeerId, seed: [u8; 32], now: Now) -> Self {
+        let now = Now {
+            monotonic: now.monotonic.min(END_OF_TIME),
+            ..now
+        };
         let params = config.params();
         let peers = Peers::new(
             local,
@@ -95,6 +103,7 @@ impl Dht {
             queries: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             next_query: 0,
+            clock: Duration::ZERO,
             to_check: VecDeque::new(),
             checking: 0,
             reachable: false,
@@ -138,12 +147,14 @@ impl Dht {
     /// Looks for the record of a name until `until` is met. Tells [`Event::Found`] and [`Event::GetDone`]; afterwards
     /// it corrects the peers that hold an older record, or should hold one and do not.
     pub fn get(&mut self, now: Now, name: Name, until: Until) -> QueryId {
+        let now = self.tick(now);
         self.start_get(now, name, until, true)
     }
 
     /// Walks to a name before a put: to its end, and corrects nobody. Tells [`Event::Found`] and [`Event::GetDone`],
     /// whose `closest` is where to put and whose `best` is what to be newer than.
     pub fn walk(&mut self, now: Now, name: Name) -> QueryId {
+        let now = self.tick(now);
         self.start_get(now, name, Until::Complete, false)
     }
 
@@ -162,6 +173,7 @@ impl Dht {
     /// Sends a record to these peers. It is a success at `need` acks. A server keeps the record itself, too.
     /// Tells [`Event::Receipt`] and [`Event::PutDone`].
     pub fn put(&mut self, now: Now, record: &Verified, to: Vec<PeerInfo>, need: usize) -> QueryId {
+        let now = self.tick(now);
         let key: Bytes = record.name().routing_key().into();
         let record = ValueRecord {
             key,
@@ -189,6 +201,7 @@ impl Dht {
 
     /// Looks for a peer's addresses. Tells [`Event::FindPeerDone`].
     pub fn find_peer(&mut self, now: Now, peer: PeerId) -> QueryId {
+        let now = self.tick(now);
         let wanted = PeerInfo {
             id: peer,
             addresses: self.peers.addresses(&peer),
@@ -204,6 +217,7 @@ impl Dht {
 
     /// Looks for the peers nearest to what `key` hashes to. Tells [`Event::ClosestDone`].
     pub fn closest(&mut self, now: Now, key: impl Into<Bytes>) -> QueryId {
+        let now = self.tick(now);
         self.start_walk(
             now,
             Request::FindNode { key: key.into() },
@@ -215,6 +229,7 @@ impl Dht {
     /// Announces, now and every 22 hours, that we provide what has the multihash `key`. Tells [`Event::Receipt`] and
     /// [`Event::PutDone`], also when it announces again.
     pub fn provide(&mut self, now: Now, key: impl Into<Bytes>) -> QueryId {
+        let now = self.tick(now);
         let key = key.into();
         self.own.announced(now.monotonic, key.clone());
         let ourselves = self.local.clone();
@@ -233,12 +248,14 @@ impl Dht {
 
     /// Looks for at most `want` providers of a multihash. Tells [`Event::Provider`] and [`Event::ProvidersDone`].
     pub fn find_providers(&mut self, now: Now, key: impl Into<Bytes>, want: usize) -> QueryId {
+        let now = self.tick(now);
         let request = Request::GetProviders { key: key.into() };
         self.start_walk(now, request, Goal::find_providers(want), Vec::new())
     }
 
     /// More peers to join through. Joining begins at once unless the node has joined; [`Event::Health`] tells of it.
     pub fn bootstrap(&mut self, now: Now, seeds: Vec<PeerInfo>) {
+        let now = self.tick(now);
         let mut seeds: Vec<_> = seeds.iter().map(|seed| self.peers.tidy(seed)).collect();
         seeds.retain(|seed| seed.id != self.local.id);
         self.bootstrap.add_seeds(now.monotonic, seeds);
@@ -255,13 +272,16 @@ impl Dht {
         }
     }
 
-    /// A hint that a peer is a server of this DHT, from identify, from a neighbour search or from before a restart.
-    /// It is asked before it enters the routing table.
+    /// A hint that a peer is a server of this DHT, reachable at what it says itself: from identify, from a neighbour
+    /// search, or remembered from before a restart. It is asked before it enters the routing table.
     pub fn add_peer(&mut self, now: Now, peer: &PeerInfo) {
+        let now = self.tick(now);
         let peer = self.peers.tidy(peer);
-        if self.peers.table.wants(&Key::of_peer(&peer.id))
-            && self.config.addresses.allows_server(&peer.addresses)
-        {
+        if !self.config.addresses.allows_server(&peer.addresses) {
+            return;
+        }
+        self.peers.book.moved(&peer);
+        if self.peers.table.wants(&Key::of_peer(&peer.id)) {
             self.check_later(peer);
             self.settle(now);
         }
@@ -269,6 +289,7 @@ impl Dht {
 
     /// A hint that a peer is no server of this DHT any more.
     pub fn remove_peer(&mut self, now: Now, peer: &PeerId) {
+        let now = self.tick(now);
         if let Some(spare) = self.peers.forget(peer) {
             self.check_later(spare);
         }
@@ -344,6 +365,7 @@ impl Dht {
         value: Bytes,
         received: Timestamp,
     ) -> Result<(), Refused> {
+        let now = self.tick(now);
         let record = ValueRecord {
             key,
             value,
@@ -357,6 +379,7 @@ impl Dht {
 
     /// A peer answered, or did not. Ignored for a question that is not out any more.
     pub fn on_response(&mut self, now: Now, id: RpcId, result: Result<Response, RpcError>) {
+        let now = self.tick(now);
         if let Some(pending) = self.rpcs.finish(id) {
             self.finish_rpc(now, pending, result);
             self.settle(now);
@@ -373,6 +396,7 @@ impl Dht {
         addresses: &[Multiaddr],
         request: Request,
     ) {
+        let now = self.tick(now);
         let from = PeerInfo {
             id: peer,
             addresses: addresses.to_vec(),
@@ -386,6 +410,7 @@ impl Dht {
 
     /// Time has passed.
     pub fn on_timeout(&mut self, now: Now) {
+        let now = self.tick(now);
         while let Some(expired) = self.rpcs.expire(now.monotonic) {
             match expired {
                 Expired::Slow(id) => {
@@ -429,6 +454,15 @@ impl Dht {
             self.check_later(peer);
         }
         self.settle(now);
+    }
+
+    /// The caller's time, but never going back, and not so far in the future that a sum overflows.
+    fn tick(&mut self, now: Now) -> Now {
+        self.clock = self.clock.max(now.monotonic.min(END_OF_TIME));
+        Now {
+            monotonic: self.clock,
+            wall: now.wall,
+        }
     }
 
     fn serve(&mut self, now: Now, from: &PeerInfo, request: Request) -> Result<Response, Refused> {
@@ -553,12 +587,8 @@ impl Dht {
         match &result {
             Ok(_) => {
                 self.last_answer = Some(now.monotonic);
-                self.peers.met(
-                    now.monotonic,
-                    &peer,
-                    now.monotonic.saturating_sub(sent),
-                    is_step,
-                );
+                let took = now.monotonic.saturating_sub(sent).min(HARD_TIMEOUT);
+                self.peers.met(now.monotonic, &peer, took, is_step);
             }
             Err(error) => self.on_missed(now, &peer.id, *error, is_step),
         }

@@ -48,15 +48,16 @@ impl Peers {
         }
     }
 
-    /// What to make of the peers that another one names: their allowed addresses, and those that we know of peers
-    /// that were named without any.
+    /// What to make of the peers that another one names: behind the addresses at which we met them those that are
+    /// told, as far as they are allowed.
     pub(crate) fn leads(&self, named: &[PeerInfo]) -> Vec<PeerInfo> {
         let lead = |peer: &PeerInfo| {
-            let mut peer = self.tidy(peer);
-            if peer.addresses.is_empty() {
-                peer.addresses = self.addresses(&peer.id);
-            }
-            peer
+            let mut lead = PeerInfo {
+                id: peer.id,
+                addresses: self.addresses(&peer.id),
+            };
+            lead.add_addresses(&self.tidy(peer).addresses);
+            lead
         };
         named.iter().take(MAX_PEERS).map(lead).collect()
     }
@@ -65,7 +66,7 @@ impl Peers {
     pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<multiaddr::Multiaddr> {
         self.book
             .get(&Key::of_peer(peer))
-            .map(|known| known.addresses.clone())
+            .map(|known| known.info.addresses.clone())
             .unwrap_or_default()
     }
 
@@ -147,7 +148,7 @@ impl Peers {
             .book
             .nearest(target, self.k)
             .into_iter()
-            .map(|(_, known)| known.peer);
+            .map(|(_, known)| known.info.id);
         let mut starts: Vec<PeerInfo> = Vec::new();
         for id in table.chain(book) {
             if !starts.iter().any(|known| known.id == id) {
@@ -181,10 +182,7 @@ impl Peers {
         self.book
             .iter()
             .filter(|known| known.failures == 0)
-            .map(|known| PeerInfo {
-                id: known.peer,
-                addresses: known.addresses.clone(),
-            })
+            .map(|known| known.info.clone())
     }
 }
 

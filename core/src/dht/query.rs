@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 
-use super::address::MAX_ADDRESSES;
 use super::bootstrap::Upkeep;
 use super::get::Get;
 use super::lookup::Lookup;
@@ -213,7 +212,7 @@ impl Query {
                 }
                 let id = wanted.id;
                 for lead in leads.iter().filter(|lead| lead.id == id) {
-                    add_addresses(wanted, lead);
+                    wanted.add_addresses(&lead.addresses);
                 }
             }
             (Goal::FindProviders { want, found }, Ok(Response::GetProviders { providers, .. })) => {
@@ -431,14 +430,6 @@ impl Goal {
         Self::FindProviders {
             want: want.min(MAX_PROVIDERS),
             found: BTreeSet::new(),
-        }
-    }
-}
-
-fn add_addresses(wanted: &mut PeerInfo, lead: &PeerInfo) {
-    for address in &lead.addresses {
-        if wanted.addresses.len() < MAX_ADDRESSES && !wanted.addresses.contains(address) {
-            wanted.addresses.push(address.clone());
         }
     }
 }

@@ -411,7 +411,7 @@ fn alone_it_tries_again_until_somebody_is_there() {
 
 #[test]
 fn providers_and_peers_are_found() {
-    let mut world = World::settled(8, 25, 25);
+    let mut world = World::settled(8, 15, 15);
     let key = Bytes::from_static(b"\x12\x20a multihash of thirty-two bytes..");
     let provide = world.call(5, |dht, now| dht.provide(now, key.clone()));
     let ((tally, success), _) = world.until(5, |event| match event {
@@ -424,33 +424,33 @@ fn providers_and_peers_are_found() {
     });
     assert!(success, "{tally:?}");
     world.close(5, provide);
-    let find = world.call(20, |dht, now| dht.find_providers(now, key.clone(), 1));
-    let (provider, _) = world.until(20, |event| match event {
+    let find = world.call(10, |dht, now| dht.find_providers(now, key.clone(), 1));
+    let (provider, _) = world.until(10, |event| match event {
         Event::Provider {
             query, provider, ..
         } if *query == find => Some(provider.clone()),
         _ => None,
     });
     assert_eq!(provider, info(5));
-    world.close(20, find);
+    world.close(10, find);
     assert!(world.events.iter().any(|(_, _, event)| *event
         == Event::ProvidersDone {
             query: find,
             found: 1
         }));
     // A day later it was announced again, and still has its addresses.
-    world.run_for(30 * 3600 * SECOND);
-    let find = world.call(21, |dht, now| dht.find_providers(now, key, 10));
-    let (provider, _) = world.until(21, |event| match event {
+    world.run_for(25 * 3600 * SECOND);
+    let find = world.call(11, |dht, now| dht.find_providers(now, key, 10));
+    let (provider, _) = world.until(11, |event| match event {
         Event::Provider {
             query, provider, ..
         } if *query == find => Some(provider.clone()),
         _ => None,
     });
     assert_eq!(provider, info(5));
-    world.close(21, find);
+    world.close(11, find);
 
-    for (wanted, known) in [(17, true), (9999, false)] {
+    for (wanted, known) in [(7, true), (9999, false)] {
         let find = world.call(3, |dht, now| dht.find_peer(now, peer(wanted)));
         let ((found, reached), _) = world.until(3, |event| match event {
             Event::FindPeerDone {
@@ -508,7 +508,7 @@ fn every_query_ends_whatever_is_lost() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     let run = |seed| {
-        let mut world = World::settled(seed, 60, 40);
+        let mut world = World::settled(seed, 40, 40);
         world.traced = true;
         world.loss = 5;
         world.kill(10, 1);

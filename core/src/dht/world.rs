@@ -276,10 +276,7 @@ impl World {
     fn drain(&mut self, node: usize) {
         while let Some(output) = self.nodes[node].dht.poll_output() {
             if self.traced {
-                let text = format!("{:?}{node}{output:?}", self.now.monotonic);
-                let fold =
-                    |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-                self.trace = text.bytes().fold(self.trace, fold);
+                self.note(node, &output);
             }
             match output {
                 Output::Rpc {
@@ -312,6 +309,19 @@ impl World {
                 self.after(next - self.now.monotonic, What::Wake(node));
             }
         }
+    }
+
+    fn note(&mut self, node: usize, output: &Output) {
+        let what = match output {
+            Output::Rpc {
+                id, peer, request, ..
+            } => format!("{id:?}{peer}{:?}", request.key()),
+            Output::Reply { to, response } => format!("{to:?}{}", response.is_ok()),
+            other => format!("{other:?}"),
+        };
+        let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let text = format!("{:?}{node}{what}", self.now.monotonic);
+        self.trace = text.bytes().fold(self.trace, fold);
     }
 
     fn send(
@@ -348,7 +358,7 @@ impl World {
         let pair = [a.min(b) as u32, a.max(b) as u32]
             .map(u32::to_be_bytes)
             .concat();
-        let bytes = *Key::of(&pair).as_bytes();
+        let bytes = Key::of(&pair).to_bytes();
         let sum: u32 = bytes
             .chunks(2)
             .take(12)
