@@ -19,7 +19,7 @@ use super::output::{Event, InboundId, Output, Persist, QueryId};
 use super::peers::Peers;
 use super::provide::Own;
 use super::put::Fanout;
-use super::query::{Action, Context, Goal, Query, Role};
+use super::query::{Action, Answer, Context, Goal, Query, Role};
 use super::rpc::{Expired, HARD_TIMEOUT, Pending, RpcError, RpcId, Rpcs};
 use super::serve::Server;
 use super::values::Refused;
@@ -178,7 +178,8 @@ impl Dht {
         let record = ValueRecord {
             key,
             value: record.as_bytes().clone(),
-            received: None,
+            // Receivers set it anew, but js-libp2p reads it before it does.
+            received: Some(now.wall),
         };
         if self.is_server() {
             let ourselves = self.local.clone();
@@ -600,9 +601,15 @@ impl Dht {
                     .map(|answer| self.peers.leads(answer.closer()))
                     .unwrap_or_default();
                 let result = result.map(|answer| self.with_allowed_providers(answer));
+                let answer = Answer {
+                    role,
+                    peer: &peer.id,
+                    request: &request,
+                    result: result.as_ref().map_err(|error| *error),
+                    leads: &leads,
+                };
                 self.run(now, query, |query, context, actions| {
-                    let answer = result.as_ref().map_err(|error| *error);
-                    query.on_answer(context, role, &peer.id, answer, &leads, actions);
+                    query.on_answer(context, answer, actions)
                 });
             }
         }

@@ -37,6 +37,17 @@ pub(crate) enum Action {
     Tell(Event),
 }
 
+/// A question that a query asked, and what came of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer<'a> {
+    pub(crate) role: Role,
+    pub(crate) peer: &'a PeerId,
+    pub(crate) request: &'a Request,
+    pub(crate) result: Result<&'a Response, RpcError>,
+    /// The peers that the answer names, made fit for use.
+    pub(crate) leads: &'a [PeerInfo],
+}
+
 /// What a query needs to know beside its own state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context {
@@ -133,63 +144,65 @@ impl Query {
         self.done && self.out == 0
     }
 
-    /// A question that was asked has been answered by `peer`, or never will be. `leads` are the peers that it names,
-    /// made fit for use.
+    /// A question that was asked has been answered, or never will be.
     pub(crate) fn on_answer(
         &mut self,
         context: &Context,
-        role: Role,
-        peer: &PeerId,
-        answer: Result<&Response, RpcError>,
-        leads: &[PeerInfo],
+        answer: Answer<'_>,
         actions: &mut Vec<Action>,
     ) {
+        let Answer {
+            role,
+            peer,
+            request,
+            result,
+            ..
+        } = answer;
+        let query = self.id;
         self.out = self.out.saturating_sub(1);
         match role {
-            Role::Walk => self.on_step(context, peer, answer, leads, actions),
+            Role::Walk => self.on_step(context, answer, actions),
             Role::Send => {
                 if let Some(send) = &mut self.send
-                    && let Some(outcome) = send.on_answer(peer, answer)
+                    && let Some(outcome) = send.on_answer(peer, result)
                 {
                     actions.push(Action::Tell(Event::Receipt {
-                        query: self.id,
+                        query,
                         peer: *peer,
                         outcome,
                     }));
                 }
             }
             Role::Correct => {
-                let request = self.walk.as_ref().and_then(Walk::correction);
-                if let Some(request) = request {
-                    let outcome = outcome(&request, answer);
-                    actions.push(Action::Tell(Event::Corrected {
-                        query: self.id,
-                        peer: *peer,
-                        outcome,
-                    }));
-                }
+                let outcome = outcome(request, result);
+                actions.push(Action::Tell(Event::Corrected {
+                    query,
+                    peer: *peer,
+                    outcome,
+                }));
             }
         }
         self.advance(context, actions);
     }
 
-    fn on_step(
-        &mut self,
-        context: &Context,
-        peer: &PeerId,
-        answer: Result<&Response, RpcError>,
-        leads: &[PeerInfo],
-        actions: &mut Vec<Action>,
-    ) {
+    fn on_step(&mut self, context: &Context, answer: Answer<'_>, actions: &mut Vec<Action>) {
         let Some(walk) = &mut self.walk else {
             return;
         };
-        let query = self.id;
-        match answer {
+        let (
+            query,
+            Answer {
+                peer,
+                result,
+                leads,
+                ..
+            },
+        ) = (self.id, answer);
+        match result {
             Ok(_) => walk.lookup.answered(peer, leads),
             Err(_) => walk.lookup.failed(peer),
         }
-        match (&mut walk.goal, answer) {
+        match (&mut walk.goal, result) {
             (Goal::Get(get), Ok(Response::GetValue { record, .. })) => {
                 if get.on_answer(context.checks, *peer, record.as_ref())
                     && let Some(best) = get.best()
@@ -202,7 +215,7 @@ impl Query {
                     }));
                 }
                 if self.done {
-                    walk.correct(actions, &mut self.out);
+                    walk.correct(context, actions, &mut self.out);
                 }
             }
             // A peer that speaks another protocol answers too, by saying so: it was reached.
@@ -342,7 +355,7 @@ impl Query {
                     freshness,
                     closest,
                 }));
-                return walk.correct(actions, &mut self.out);
+                return walk.correct(context, actions, &mut self.out);
             }
             Goal::Provide(ourselves) => {
                 let key = walk.request.key().to_vec().into();
@@ -375,25 +388,26 @@ impl Walk {
     }
 
     /// The PUT_VALUE that brings a peer up to date.
-    fn correction(&self) -> Option<Request> {
+    fn correction(&self, context: &Context) -> Option<Request> {
         let Goal::Get(get) = &self.goal else {
             return None;
         };
         let best = get.best().filter(|_| get.corrects)?;
         let key = best.name().routing_key().into();
+        let (value, received) = (best.as_bytes().clone(), Some(context.checks.at));
         Some(Request::PutValue {
             record: ValueRecord {
                 key,
-                value: best.as_bytes().clone(),
-                received: None,
+                value,
+                received,
             },
         })
     }
 
     /// Sends the best record to those that answered with an older one, and to those of the k nearest that have none
     /// (IPNS over the DHT: entry correction).
-    fn correct(&mut self, actions: &mut Vec<Action>, out: &mut usize) {
-        let Some(request) = self.correction() else {
+    fn correct(&mut self, context: &Context, actions: &mut Vec<Action>, out: &mut usize) {
+        let Some(request) = self.correction(context) else {
             return;
         };
         let converged = self.lookup.has_converged();
@@ -431,5 +445,214 @@ impl Goal {
             want: want.min(MAX_PROVIDERS),
             found: BTreeSet::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dht::get::Until;
+    use crate::dht::key::Key;
+    use crate::dht::lookup::Params;
+    use crate::dht::testing::{Publisher, START, address, peer};
+
+    const CONTEXT: Context = Context {
+        checks: Checks {
+            at: START.wall,
+            tolerance: Duration::ZERO,
+        },
+        k: 20,
+        holders: 15,
+    };
+
+    fn info(n: u32) -> PeerInfo {
+        PeerInfo {
+            id: peer(n),
+            addresses: vec![address(n)],
+        }
+    }
+
+    fn query(request: Request, goal: Goal, starts: core::ops::Range<u32>) -> Query {
+        let params = Params {
+            k: 20,
+            alpha: 10,
+            beta: 3,
+        };
+        let lookup = Lookup::new(peer(0), Key::of(request.key()), params, starts.map(info));
+        Query::walk(QueryId(0), Duration::from_secs(60), lookup, request, goal)
+    }
+
+    /// Lets the query act; returns whom it asks, and what it tells.
+    fn act(
+        query: &mut Query,
+        step: impl FnOnce(&mut Query, &mut Vec<Action>),
+    ) -> (Vec<PeerId>, Vec<Event>) {
+        let (mut actions, mut asked, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        step(query, &mut actions);
+        for action in actions {
+            match action {
+                Action::Ask(peer, ..) => asked.push(peer.id),
+                Action::Tell(event) => told.push(event),
+            }
+        }
+        (asked, told)
+    }
+
+    fn answer(
+        query: &mut Query,
+        role: Role,
+        from: u32,
+        result: Result<&Response, RpcError>,
+        leads: &[PeerInfo],
+    ) -> (Vec<PeerId>, Vec<Event>) {
+        let (peer, request) = (&peer(from), &Request::Ping);
+        let answer = Answer {
+            role,
+            peer,
+            request,
+            result,
+            leads,
+        };
+        act(query, |query, actions| {
+            query.on_answer(&CONTEXT, answer, actions)
+        })
+    }
+
+    #[test]
+    fn a_peer_of_another_protocol_is_found_all_the_same() {
+        let request = Request::FindNode {
+            key: peer(5).to_bytes().into(),
+        };
+        let mut query = query(
+            request,
+            Goal::FindPeer(PeerInfo {
+                id: peer(5),
+                addresses: Vec::new(),
+            }),
+            1..3,
+        );
+        assert_eq!(
+            act(&mut query, |query, actions| query
+                .advance(&CONTEXT, actions))
+            .0
+            .len(),
+            2
+        );
+        let named = Response::FindNode {
+            closer: vec![info(5)],
+        };
+        assert_eq!(
+            answer(&mut query, Role::Walk, 1, Ok(&named), &[info(5)]),
+            (vec![peer(5)], vec![])
+        );
+        let (asked, told) = answer(&mut query, Role::Walk, 5, Err(RpcError::Unsupported), &[]);
+        let found = Event::FindPeerDone {
+            query: QueryId(0),
+            peer: info(5),
+            reached: true,
+        };
+        assert_eq!((asked, told), (vec![], vec![found]));
+        // One question is still out: the query is done, and closes with its answer.
+        assert!(query.is_done() && !query.is_closed());
+        answer(&mut query, Role::Walk, 2, Err(RpcError::Timeout), &[]);
+        assert!(query.is_closed());
+    }
+
+    #[test]
+    fn who_answers_late_is_heard_and_corrected() {
+        let publisher = Publisher::new(1);
+        let key: bytes::Bytes = publisher.name().routing_key().into();
+        let holds = |sequence| {
+            let value = publisher.record(sequence, 100).as_bytes().clone();
+            let record = Some(ValueRecord {
+                key: key.clone(),
+                value,
+                received: None,
+            });
+            Response::GetValue {
+                record,
+                closer: Vec::new(),
+            }
+        };
+        let goal = Goal::Get(Box::new(Get::new(
+            publisher.name(),
+            Until::First,
+            true,
+            None,
+        )));
+        let mut query = query(Request::GetValue { key: key.clone() }, goal, 1..6);
+        act(&mut query, |query, actions| {
+            query.advance(&CONTEXT, actions)
+        });
+        let (asked, told) = answer(&mut query, Role::Walk, 1, Ok(&holds(2)), &[]);
+        assert!(asked.is_empty());
+        assert!(
+            matches!(&told[..], [Event::Found { .. }, Event::GetDone { .. }]),
+            "{told:?}"
+        );
+        // An older record earns a correction; a newer one is told, and earns one to those before.
+        assert_eq!(
+            answer(&mut query, Role::Walk, 2, Ok(&holds(1)), &[]),
+            (vec![peer(2)], vec![])
+        );
+        let (asked, told) = answer(&mut query, Role::Walk, 3, Ok(&holds(3)), &[]);
+        assert!(matches!(&told[..], [Event::Found { record, .. }] if record.sequence() == 3));
+        assert_eq!(asked.len(), 2);
+    }
+
+    #[test]
+    fn the_deadline_ends_a_walk_with_what_it_has() {
+        let mut query = query(
+            Request::FindNode { key: "key".into() },
+            Goal::Closest,
+            1..30,
+        );
+        act(&mut query, |query, actions| {
+            query.advance(&CONTEXT, actions)
+        });
+        let (asked, told) = act(&mut query, |query, actions| {
+            query.on_deadline(&CONTEXT, actions)
+        });
+        assert_eq!(
+            (asked, told),
+            (
+                vec![],
+                vec![Event::ClosestDone {
+                    query: QueryId(0),
+                    closest: vec![]
+                }]
+            )
+        );
+        assert!(query.is_done() && !query.is_closed());
+    }
+
+    #[test]
+    fn what_is_provided_goes_to_those_that_answered() {
+        let mut query = query(
+            Request::FindNode { key: "key".into() },
+            Goal::Provide(info(0)),
+            1..3,
+        );
+        act(&mut query, |query, actions| {
+            query.advance(&CONTEXT, actions)
+        });
+        let nobody = Response::FindNode { closer: Vec::new() };
+        assert_eq!(
+            answer(&mut query, Role::Walk, 1, Err(RpcError::Reset), &[]),
+            (vec![], vec![])
+        );
+        assert_eq!(
+            answer(&mut query, Role::Walk, 2, Ok(&nobody), &[]),
+            (vec![peer(2)], vec![])
+        );
+        let (_, told) = answer(&mut query, Role::Send, 2, Ok(&Response::AddProvider), &[]);
+        assert!(
+            matches!(
+                &told[..],
+                [Event::Receipt { .. }, Event::PutDone { success: true, .. }]
+            ),
+            "{told:?}"
+        );
+        assert!(query.is_closed());
     }
 }

@@ -67,9 +67,9 @@ impl Server {
                 closer: closer(&key),
             },
             Request::PutValue { record } => {
-                let taken = self
-                    .values
-                    .put(now, Some(from.id), record.clone(), now.wall)?;
+                // What we put ourselves is on nobody's account.
+                let account = (from.id != local.id).then_some(from.id);
+                let taken = self.values.put(now, account, record.clone(), now.wall)?;
                 persist.extend(taken.evicted.map(|key| Persist::Remove { key }));
                 persist.push(Persist::Store {
                     key: record.key.clone(),
