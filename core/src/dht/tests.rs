@@ -621,7 +621,7 @@ fn what_a_server_keeps_survives_a_restart() {
     );
 }
 
-/// Not a test but a measurement: `cargo test --release -p ipns-core figures -- --ignored --nocapture`.
+/// Not a test but a measurement, every connection cold at the start of each operation: `cargo test --release -p ipns-core figures -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn figures() {
@@ -636,17 +636,20 @@ fn figures() {
                 .filter(|node| world.nodes[*node].alive)
                 .collect();
             let (mut puts, mut gets, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
-            for n in 0..60_usize {
+            for n in 0..30_usize {
                 let publisher = Publisher::new(n as u8);
                 let [writer, reader, other] = [7, 13, 29].map(|step| alive[n * step % alive.len()]);
                 let record = publisher.record(1, LIFETIME);
+                world.cool();
                 puts.push(put(&mut world, writer, &record, 10).2);
                 world.run_for(20 * SECOND);
+                world.cool();
                 let (best, _, cost) =
                     get(&mut world, reader, publisher.name(), Until::Probable(1e-3));
                 assert_eq!(best, Some(record));
                 gets.push(cost);
                 world.run_for(20 * SECOND);
+                world.cool();
                 firsts.push(get(&mut world, other, publisher.name(), Until::First).2);
             }
             let ms = |costs: &[Cost], percent: usize| {

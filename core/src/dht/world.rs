@@ -165,6 +165,11 @@ impl World {
         result
     }
 
+    /// Closes every connection.
+    pub(super) fn cool(&mut self) {
+        self.warm.clear();
+    }
+
     pub(super) fn run_for(&mut self, time: Duration) {
         let end = self.now.monotonic + time;
         while self
