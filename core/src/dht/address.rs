@@ -26,24 +26,20 @@ pub fn scope(address: &Multiaddr) -> Scope {
     if address.iter().any(|part| part == Protocol::P2pCircuit) {
         return Scope::Relayed;
     }
-    address
-        .iter()
-        .find_map(|part| host_scope(&part))
-        .unwrap_or(Scope::Private)
+    address.iter().find_map(|part| host_scope(&part)).unwrap_or(Scope::Private)
 }
 
 fn host_scope(part: &Protocol<'_>) -> Option<Scope> {
     Some(match part {
         Protocol::Ip4(ip) => ip4_scope(*ip),
         Protocol::Ip6(ip) => ip6_scope(*ip),
-        Protocol::Dns(name)
-        | Protocol::Dns4(name)
-        | Protocol::Dns6(name)
-        | Protocol::Dnsaddr(name) => match name.trim_end_matches('.') {
-            "localhost" => Scope::Loopback,
-            local if local.ends_with(".local") || local.ends_with(".localhost") => Scope::Private,
-            _ => Scope::Public,
-        },
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name) => {
+            match name.trim_end_matches('.') {
+                "localhost" => Scope::Loopback,
+                local if local.ends_with(".local") || local.ends_with(".localhost") => Scope::Private,
+                _ => Scope::Public,
+            }
+        }
         Protocol::Onion(..) | Protocol::Onion3(_) => Scope::Public,
         Protocol::Memory(_) | Protocol::Unix(_) => Scope::Loopback,
         _ => return None,
@@ -185,16 +181,8 @@ impl fmt::Debug for AsnLookup {
 /// Every group to which a peer of these addresses belongs. DNS names count only when there is no IP address:
 /// many peers of different hands share the domain of one certificate service beside their own IP.
 pub(crate) fn groups(addresses: &[Multiaddr], asn: Option<&AsnLookup>) -> BTreeSet<Group> {
-    let by_ip: BTreeSet<Group> = addresses
-        .iter()
-        .filter_map(Multiaddr::ip_addr)
-        .map(|ip| ip_group(ip, asn))
-        .collect();
-    if by_ip.is_empty() {
-        addresses.iter().filter_map(domain).collect()
-    } else {
-        by_ip
-    }
+    let by_ip: BTreeSet<Group> = addresses.iter().filter_map(Multiaddr::ip_addr).map(|ip| ip_group(ip, asn)).collect();
+    if by_ip.is_empty() { addresses.iter().filter_map(domain).collect() } else { by_ip }
 }
 
 fn ip_group(ip: IpAddr, asn: Option<&AsnLookup>) -> Group {
@@ -216,10 +204,7 @@ fn ip_group(ip: IpAddr, asn: Option<&AsnLookup>) -> Group {
 
 fn domain(address: &Multiaddr) -> Option<Group> {
     address.iter().find_map(|part| match part {
-        Protocol::Dns(name)
-        | Protocol::Dns4(name)
-        | Protocol::Dns6(name)
-        | Protocol::Dnsaddr(name) => {
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name) => {
             let mut labels: Vec<&str> = name.trim_end_matches('.').rsplit('.').take(2).collect();
             labels.reverse();
             Some(Group::Domain(labels.join(".").to_ascii_lowercase()))
@@ -262,10 +247,7 @@ mod tests {
             ("/dns/localhost/tcp/1", Scope::Loopback),
             ("/dns/printer.local/tcp/1", Scope::Private),
             ("/memory/1", Scope::Loopback),
-            (
-                "/ip4/1.2.3.4/tcp/1/p2p/12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d/p2p-circuit",
-                Scope::Relayed,
-            ),
+            ("/ip4/1.2.3.4/tcp/1/p2p/12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d/p2p-circuit", Scope::Relayed),
         ] {
             assert_eq!(scope(&address(text)), expected, "{text}");
         }
@@ -285,55 +267,24 @@ mod tests {
             address("/ip4/10.0.0.1/tcp/1"),
             Multiaddr::empty(),
         ];
-        assert_eq!(
-            tidy(AddressPolicy::Public, &ours, &given),
-            std::slice::from_ref(&plain)
-        );
+        assert_eq!(tidy(AddressPolicy::Public, &ours, &given), std::slice::from_ref(&plain));
         assert_eq!(tidy(AddressPolicy::Any, &ours, &given).len(), 2);
-        let many: Vec<_> = (0..100)
-            .map(|port| address(&format!("/ip4/1.2.3.4/tcp/{port}")))
-            .collect();
-        assert_eq!(
-            tidy(AddressPolicy::Public, &ours, &many).len(),
-            MAX_ADDRESSES
-        );
+        let many: Vec<_> = (0..100).map(|port| address(&format!("/ip4/1.2.3.4/tcp/{port}"))).collect();
+        assert_eq!(tidy(AddressPolicy::Public, &ours, &many).len(), MAX_ADDRESSES);
     }
 
     #[test]
     fn groups_by_network() {
-        let of = |texts: &[&str]| {
-            groups(
-                &texts.iter().map(|text| address(text)).collect::<Vec<_>>(),
-                None,
-            )
-        };
-        assert_eq!(
-            of(&["/ip4/1.2.3.4/tcp/1"]),
-            of(&["/ip4/1.2.200.1/udp/9/quic-v1"])
-        );
+        let of = |texts: &[&str]| groups(&texts.iter().map(|text| address(text)).collect::<Vec<_>>(), None);
+        assert_eq!(of(&["/ip4/1.2.3.4/tcp/1"]), of(&["/ip4/1.2.200.1/udp/9/quic-v1"]));
         assert_ne!(of(&["/ip4/1.2.3.4/tcp/1"]), of(&["/ip4/1.3.3.4/tcp/1"]));
-        assert_eq!(
-            of(&["/ip6/2a01:4f8::1/tcp/1"]),
-            of(&["/ip6/2a01:4f8:ffff::2/tcp/1"])
-        );
-        assert_eq!(
-            of(&["/ip6/::ffff:1.2.3.4/tcp/1"]),
-            of(&["/ip4/1.2.3.4/tcp/1"])
-        );
-        assert_eq!(
-            of(&["/ip4/1.2.3.4/tcp/1", "/dns4/a.libp2p.direct/tcp/1"]).len(),
-            1
-        );
-        assert_eq!(
-            of(&["/dns4/a.example.com/tcp/1"]),
-            of(&["/dns4/b.Example.com/tcp/1"])
-        );
+        assert_eq!(of(&["/ip6/2a01:4f8::1/tcp/1"]), of(&["/ip6/2a01:4f8:ffff::2/tcp/1"]));
+        assert_eq!(of(&["/ip6/::ffff:1.2.3.4/tcp/1"]), of(&["/ip4/1.2.3.4/tcp/1"]));
+        assert_eq!(of(&["/ip4/1.2.3.4/tcp/1", "/dns4/a.libp2p.direct/tcp/1"]).len(), 1);
+        assert_eq!(of(&["/dns4/a.example.com/tcp/1"]), of(&["/dns4/b.Example.com/tcp/1"]));
         let asn = AsnLookup::new(|_| Some(7));
         assert_eq!(
-            groups(
-                &[address("/ip4/1.2.3.4/tcp/1"), address("/ip6/2a01::1/tcp/1")],
-                Some(&asn)
-            ),
+            groups(&[address("/ip4/1.2.3.4/tcp/1"), address("/ip6/2a01::1/tcp/1")], Some(&asn)),
             BTreeSet::from([Group::Asn(7)])
         );
     }

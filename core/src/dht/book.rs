@@ -40,14 +40,10 @@ struct Rtt {
 impl Rtt {
     fn update(old: Option<Self>, sample: Duration) -> Self {
         match old {
-            None => Self {
-                smooth: sample,
-                deviation: sample / 2,
-            },
-            Some(Self { smooth, deviation }) => Self {
-                smooth: (smooth * 7 + sample) / 8,
-                deviation: (deviation * 3 + smooth.abs_diff(sample)) / 4,
-            },
+            None => Self { smooth: sample, deviation: sample / 2 },
+            Some(Self { smooth, deviation }) => {
+                Self { smooth: (smooth * 7 + sample) / 8, deviation: (deviation * 3 + smooth.abs_diff(sample)) / 4 }
+            }
         }
     }
 }
@@ -99,12 +95,8 @@ impl Book {
     ) -> Option<Key> {
         self.sample(took);
         let key = Key::of_peer(&info.id);
-        let mut known = self.remove(&key).unwrap_or_else(|| Known {
-            info: info.clone(),
-            rtt: None,
-            failures: 0,
-            answered: now,
-        });
+        let mut known =
+            self.remove(&key).unwrap_or_else(|| Known { info: info.clone(), rtt: None, failures: 0, answered: now });
         known.rtt = Some(Rtt::update(known.rtt, took));
         if known.failures > 0 && !info.addresses.is_empty() {
             known.info.addresses.clear();
@@ -117,11 +109,7 @@ impl Book {
         if self.peers.len() <= self.capacity {
             return None;
         }
-        let forgotten = self
-            .worst
-            .iter()
-            .map(|(_, _, worst)| *worst)
-            .find(|worst| *worst != key && !keep(worst))?;
+        let forgotten = self.worst.iter().map(|(_, _, worst)| *worst).find(|worst| *worst != key && !keep(worst))?;
         self.remove(&forgotten);
         Some(forgotten)
     }
@@ -157,13 +145,8 @@ impl Book {
     /// How long to wait for a peer before another one is asked too: beyond its own round trips by four deviations,
     /// or beyond 95 % of everybody's when it was never met.
     pub(crate) fn patience(&self, key: &Key) -> Duration {
-        let own = self
-            .peers
-            .get(key)
-            .and_then(|known| known.rtt)
-            .map(|rtt| rtt.smooth + rtt.deviation * 4);
-        own.unwrap_or(self.patience)
-            .clamp(MIN_PATIENCE, MAX_PATIENCE)
+        let own = self.peers.get(key).and_then(|known| known.rtt).map(|rtt| rtt.smooth + rtt.deviation * 4);
+        own.unwrap_or(self.patience).clamp(MIN_PATIENCE, MAX_PATIENCE)
     }
 
     fn sample(&mut self, took: Duration) {
@@ -176,10 +159,7 @@ impl Book {
             self.unseen = 0;
             let mut sorted: Vec<_> = self.samples.iter().copied().collect();
             sorted.sort_unstable();
-            self.patience = sorted
-                .get(sorted.len() * 95 / 100)
-                .copied()
-                .unwrap_or(FIRST_PATIENCE);
+            self.patience = sorted.get(sorted.len() * 95 / 100).copied().unwrap_or(FIRST_PATIENCE);
         }
     }
 }
@@ -194,10 +174,7 @@ mod tests {
     use crate::dht::testing::{address, peer};
 
     fn info(n: u32) -> PeerInfo {
-        PeerInfo {
-            id: peer(n),
-            addresses: vec![address(n)],
-        }
+        PeerInfo { id: peer(n), addresses: vec![address(n)] }
     }
 
     const MS: Duration = Duration::from_millis(1);
@@ -211,10 +188,7 @@ mod tests {
         }
         book.failed(&key(2));
         assert_eq!(book.answered(9 * MS, &info(3), MS, |_| false), Some(key(2)));
-        assert_eq!(
-            book.answered(9 * MS, &info(4), MS, |wanted| *wanted == key(0)),
-            Some(key(1))
-        );
+        assert_eq!(book.answered(9 * MS, &info(4), MS, |wanted| *wanted == key(0)), Some(key(1)));
         assert_eq!(book.len(), 3);
         assert_eq!(book.worst.len(), 3);
         assert!(book.get(&key(0)).is_some());
@@ -226,29 +200,15 @@ mod tests {
     fn told_addresses_push_out_none_that_serve() {
         let mut book = Book::new(3);
         let key = Key::of_peer(&peer(1));
-        let told = |n| PeerInfo {
-            id: peer(1),
-            addresses: vec![address(n)],
-        };
+        let told = |n| PeerInfo { id: peer(1), addresses: vec![address(n)] };
         let addresses = |book: &Book| book.get(&key).unwrap().info.addresses.clone();
         book.answered(MS, &told(1), MS, |_| false);
-        book.answered(
-            MS,
-            &PeerInfo {
-                id: peer(1),
-                addresses: Vec::new(),
-            },
-            MS,
-            |_| false,
-        );
+        book.answered(MS, &PeerInfo { id: peer(1), addresses: Vec::new() }, MS, |_| false);
         assert_eq!(addresses(&book), [address(1)]);
         for n in 2..100 {
             book.answered(MS, &told(n), MS, |_| false);
         }
-        assert_eq!(
-            (addresses(&book).len(), &addresses(&book)[0]),
-            (16, &address(1))
-        );
+        assert_eq!((addresses(&book).len(), &addresses(&book)[0]), (16, &address(1)));
         book.failed(&key);
         book.answered(MS, &told(50), MS, |_| false);
         assert_eq!(addresses(&book), [address(50)]);

@@ -182,12 +182,7 @@ mod tests {
     const START: Duration = Duration::from_secs(100);
 
     fn seeds(range: core::ops::Range<u32>) -> Vec<PeerInfo> {
-        range
-            .map(|n| PeerInfo {
-                id: peer(n),
-                addresses: Vec::new(),
-            })
-            .collect()
+        range.map(|n| PeerInfo { id: peer(n), addresses: Vec::new() }).collect()
     }
 
     #[test]
@@ -197,9 +192,7 @@ mod tests {
         let (mut now, mut gaps) = (START, Vec::new());
         assert_eq!(bootstrap.standing(0), Standing::Alone);
         for _ in 0..14 {
-            let upkeep = bootstrap
-                .next(now, 0, true, |_| Vec::new(), &mut rng)
-                .unwrap();
+            let upkeep = bootstrap.next(now, 0, true, |_| Vec::new(), &mut rng).unwrap();
             assert_eq!(upkeep, Upkeep::Own { seeds: true });
             assert_eq!(bootstrap.standing(0), Standing::Joining);
             assert_eq!(bootstrap.next(now, 0, true, |_| Vec::new(), &mut rng), None);
@@ -208,10 +201,7 @@ mod tests {
             gaps.push((next - now).as_secs_f64().round());
             now = next;
         }
-        assert!(
-            gaps.windows(2).take(7).all(|pair| pair[0] < pair[1]),
-            "{gaps:?}"
-        );
+        assert!(gaps.windows(2).take(7).all(|pair| pair[0] < pair[1]), "{gaps:?}");
         assert!(gaps.iter().all(|gap| *gap <= 330.0), "{gaps:?}");
         bootstrap.add_seeds(START, seeds(1..200));
         assert_eq!(bootstrap.seeds().len(), MAX_SEEDS);

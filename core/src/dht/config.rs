@@ -42,12 +42,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             book: 8_192,
-            values: Quota {
-                entries: 100_000,
-                bytes: 128 << 20,
-                entries_per_peer: 10_000,
-                bytes_per_peer: 16 << 20,
-            },
+            values: Quota { entries: 100_000, bytes: 128 << 20, entries_per_peer: 10_000, bytes_per_peer: 16 << 20 },
             providers: 200_000,
             providers_per_peer: 20_000,
         }
@@ -122,10 +117,6 @@ impl Config {
 
     pub(crate) fn params(&self) -> Params {
         let k = self.k.clamp(1, 20);
-        Params {
-            k,
-            alpha: self.alpha.max(1),
-            beta: self.beta.clamp(1, k),
-        }
+        Params { k, alpha: self.alpha.max(1), beta: self.beta.clamp(1, k) }
     }
 }

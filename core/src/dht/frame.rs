@@ -27,11 +27,7 @@ pub fn decode(buffer: &[u8], limit: usize) -> Result<Option<Range<usize>>, Messa
     let mut fields = Fields(buffer);
     let Some(size) = fields.varint() else {
         let complete = buffer.iter().take(10).any(|byte| byte & 0x80 == 0);
-        return if complete || buffer.len() >= 10 {
-            Err(MessageError::Malformed)
-        } else {
-            Ok(None)
-        };
+        return if complete || buffer.len() >= 10 { Err(MessageError::Malformed) } else { Ok(None) };
     };
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     if size > limit {
@@ -56,27 +52,14 @@ mod tests {
             let range = decode(&framed, 100_000).unwrap().unwrap();
             assert_eq!(&framed[range.clone()], message);
             for cut in 0..range.end.min(200) {
-                assert_eq!(
-                    decode(&framed[..cut.min(range.end - 1)], 100_000).unwrap(),
-                    None
-                );
+                assert_eq!(decode(&framed[..cut.min(range.end - 1)], 100_000).unwrap(), None);
             }
         }
-        assert_eq!(
-            decode(&encode(&[0; 200]), 199).unwrap_err().code(),
-            "message_too_large"
-        );
-        assert_eq!(
-            decode(&[0xff; 10], 199).unwrap_err(),
-            MessageError::Malformed
-        );
+        assert_eq!(decode(&encode(&[0; 200]), 199).unwrap_err().code(), "message_too_large");
+        assert_eq!(decode(&[0xff; 10], 199).unwrap_err(), MessageError::Malformed);
         assert_eq!(decode(&[0xff; 9], 199).unwrap(), None);
         assert_eq!(
-            decode(
-                &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2],
-                9
-            )
-            .unwrap_err(),
+            decode(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2], 9).unwrap_err(),
             MessageError::Malformed
         );
     }

@@ -47,9 +47,7 @@ pub struct Freshness {
 /// C(k − holders, answers) / C(k, answers).
 pub fn miss_probability(k: usize, holders: usize, answers: usize) -> f64 {
     let without = k.saturating_sub(holders);
-    (0..answers.min(k))
-        .map(|n| without.saturating_sub(n) as f64 / (k - n) as f64)
-        .product()
+    (0..answers.min(k)).map(|n| without.saturating_sub(n) as f64 / (k - n) as f64).product()
 }
 
 /// What one peer's answer said.
@@ -76,14 +74,7 @@ pub(crate) struct Get {
 impl Get {
     /// `known` is what we hold ourselves: it is the one to beat, and no answer.
     pub(crate) fn new(name: Name, until: Until, corrects: bool, known: Option<Verified>) -> Self {
-        Self {
-            name,
-            key: name.routing_key(),
-            until,
-            corrects,
-            best: known,
-            held: BTreeMap::new(),
-        }
+        Self { name, key: name.routing_key(), until, corrects, best: known, held: BTreeMap::new() }
     }
 
     pub(crate) fn best(&self) -> Option<&Verified> {
@@ -91,12 +82,7 @@ impl Get {
     }
 
     /// Takes an answer. Returns whether it brought a better record than all before.
-    pub(crate) fn on_answer(
-        &mut self,
-        checks: Checks,
-        peer: PeerId,
-        record: Option<&ValueRecord>,
-    ) -> bool {
+    pub(crate) fn on_answer(&mut self, checks: Checks, peer: PeerId, record: Option<&ValueRecord>) -> bool {
         let (held, better) = self.judge(checks, record);
         let improved = better.is_some();
         if improved {
@@ -120,9 +106,7 @@ impl Get {
             Some(best) if best.as_bytes() == &record.value => (Held::Best, None),
             best => match checks.verify(record.value.clone(), &self.name) {
                 Err(_) => (Held::Invalid, None),
-                Ok(new) if best.as_ref().is_none_or(|best| compare(&new, best).is_gt()) => {
-                    (Held::Best, Some(new))
-                }
+                Ok(new) if best.as_ref().is_none_or(|best| compare(&new, best).is_gt()) => (Held::Best, Some(new)),
                 Ok(_) => (Held::Older, None),
             },
         }
@@ -131,22 +115,14 @@ impl Get {
     /// Whether enough is known. `near` answers came from the k nearest; `None` before the walk converged.
     pub(crate) fn is_satisfied(&self, k: usize, holders: usize, near: Option<usize>) -> bool {
         match self.until {
-            Until::First => {
-                self.best.is_some() && self.held.values().any(|held| *held == Held::Best)
-            }
+            Until::First => self.best.is_some() && self.held.values().any(|held| *held == Held::Best),
             Until::Probable(p) => near.is_some_and(|near| miss_probability(k, holders, near) <= p),
             Until::Answers(n) => near.is_some_and(|near| near >= n),
             Until::Complete => false,
         }
     }
 
-    pub(crate) fn freshness(
-        &self,
-        k: usize,
-        holders: usize,
-        near: Option<usize>,
-        complete: bool,
-    ) -> Freshness {
+    pub(crate) fn freshness(&self, k: usize, holders: usize, near: Option<usize>, complete: bool) -> Freshness {
         let count = |what| self.held.values().filter(|held| **held == what).count();
         Freshness {
             answers: self.held.len(),
@@ -193,11 +169,7 @@ mod tests {
     }
 
     fn wire(record: &Verified) -> ValueRecord {
-        ValueRecord {
-            key: record.name().routing_key().into(),
-            value: record.as_bytes().clone(),
-            received: None,
-        }
+        ValueRecord { key: record.name().routing_key().into(), value: record.as_bytes().clone(), received: None }
     }
 
     #[test]
@@ -225,28 +197,14 @@ mod tests {
         assert!(!get.on_answer(checks(), peer(5), Some(&wire(&old))));
         // Expired, another name's, another key's.
         assert!(!get.on_answer(checks(), peer(6), Some(&wire(&publisher.record(9, -1)))));
-        assert!(!get.on_answer(
-            checks(),
-            peer(7),
-            Some(&wire(&Publisher::new(2).record(9, 100)))
-        ));
+        assert!(!get.on_answer(checks(), peer(7), Some(&wire(&Publisher::new(2).record(9, 100)))));
         let mut forged = wire(&Publisher::new(2).record(9, 100));
         forged.key = publisher.name().routing_key().into();
         assert!(!get.on_answer(checks(), peer(8), Some(&forged)));
         let freshness = get.freshness(20, 15, Some(4), false);
-        assert_eq!(
-            (
-                freshness.answers,
-                freshness.holders,
-                freshness.older,
-                freshness.invalid
-            ),
-            (8, 1, 3, 3)
-        );
+        assert_eq!((freshness.answers, freshness.holders, freshness.older, freshness.invalid), (8, 1, 3, 3));
         assert_eq!(get.best(), Some(&new));
-        let corrected: Vec<_> = (1..9)
-            .filter(|n| get.should_correct(&peer(*n), false))
-            .collect();
+        let corrected: Vec<_> = (1..9).filter(|n| get.should_correct(&peer(*n), false)).collect();
         assert_eq!(corrected, [1, 2, 5, 6, 7, 8]);
         assert!(get.should_correct(&peer(3), true));
         get.corrected(&peer(1));
@@ -256,12 +214,7 @@ mod tests {
     #[test]
     fn what_we_hold_is_the_one_to_beat() {
         let publisher = Publisher::new(1);
-        let mut get = Get::new(
-            publisher.name(),
-            Until::First,
-            true,
-            Some(publisher.record(5, 100)),
-        );
+        let mut get = Get::new(publisher.name(), Until::First, true, Some(publisher.record(5, 100)));
         assert!(!get.is_satisfied(20, 15, None));
         assert!(!get.on_answer(checks(), peer(1), Some(&wire(&publisher.record(4, 100)))));
         assert!(!get.is_satisfied(20, 15, None));

@@ -36,20 +36,9 @@ fn any_input() -> impl Strategy<Value = Input> {
 
 fn apply(dht: &mut Dht, now: &mut Now, newest: u64, input: &Input) {
     let publisher = Publisher::new(1);
-    let (key, record) = (
-        Bytes::from(publisher.name().routing_key()),
-        publisher.record(3, LIFETIME),
-    );
-    let wire = |value: Bytes| ValueRecord {
-        key: key.clone(),
-        value,
-        received: None,
-    };
-    let peers = |from: u32, n: u32| {
-        (from..from + n)
-            .map(|n| info(n as usize))
-            .collect::<Vec<_>>()
-    };
+    let (key, record) = (Bytes::from(publisher.name().routing_key()), publisher.record(3, LIFETIME));
+    let wire = |value: Bytes| ValueRecord { key: key.clone(), value, received: None };
+    let peers = |from: u32, n: u32| (from..from + n).map(|n| info(n as usize)).collect::<Vec<_>>();
     let old = publisher.record(1, LIFETIME).as_bytes().clone();
     match *input {
         Input::Start(what, which) => drop(match what {
@@ -64,26 +53,12 @@ fn apply(dht: &mut Dht, now: &mut Now, newest: u64, input: &Input) {
         Input::Answer { back, what, from } => {
             let closer = peers(from, 45);
             let result = match what {
-                0..=2 => Ok(Response::GetValue {
-                    record: None,
-                    closer,
-                }),
-                3 => Ok(Response::GetValue {
-                    record: Some(wire(record.as_bytes().clone())),
-                    closer,
-                }),
-                4 => Ok(Response::GetValue {
-                    record: Some(wire(old)),
-                    closer,
-                }),
+                0..=2 => Ok(Response::GetValue { record: None, closer }),
+                3 => Ok(Response::GetValue { record: Some(wire(record.as_bytes().clone())), closer }),
+                4 => Ok(Response::GetValue { record: Some(wire(old)), closer }),
                 5..=7 => Ok(Response::FindNode { closer }),
-                8 => Ok(Response::PutValue {
-                    record: wire(record.as_bytes().clone()),
-                }),
-                9 => Ok(Response::GetProviders {
-                    providers: closer.clone(),
-                    closer,
-                }),
+                8 => Ok(Response::PutValue { record: wire(record.as_bytes().clone()) }),
+                9 => Ok(Response::GetProviders { providers: closer.clone(), closer }),
                 10 => Err(RpcError::Reset),
                 _ => Err(RpcError::DialFailed),
             };
@@ -94,26 +69,13 @@ fn apply(dht: &mut Dht, now: &mut Now, newest: u64, input: &Input) {
                 0 => Request::Ping,
                 1 => Request::FindNode { key },
                 2 => Request::GetValue { key },
-                3 => Request::PutValue {
-                    record: wire(record.as_bytes().clone()),
-                },
+                3 => Request::PutValue { record: wire(record.as_bytes().clone()) },
                 4 => Request::PutValue { record: wire(old) },
-                5 => Request::AddProvider {
-                    key,
-                    providers: peers(from, 3),
-                },
+                5 => Request::AddProvider { key, providers: peers(from, 3) },
                 6 => Request::GetProviders { key },
-                _ => Request::PutValue {
-                    record: wire(Bytes::from_static(b"?")),
-                },
+                _ => Request::PutValue { record: wire(Bytes::from_static(b"?")) },
             };
-            dht.on_request(
-                *now,
-                InboundId(0),
-                peer(from),
-                &info(from as usize).addresses,
-                request,
-            );
+            dht.on_request(*now, InboundId(0), peer(from), &info(from as usize).addresses, request);
         }
         Input::Hint(n, true) => dht.add_peer(*now, &info(n as usize)),
         Input::Hint(n, false) => dht.remove_peer(*now, &peer(n)),

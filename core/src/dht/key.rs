@@ -47,26 +47,13 @@ impl Bits {
     /// A number with only this bit set, counted from the highest.
     fn one(at: u32) -> Self {
         let top = 1 << 127;
-        if at < 128 {
-            Self {
-                high: top >> at,
-                low: 0,
-            }
-        } else {
-            Self {
-                high: 0,
-                low: top >> (at - 128),
-            }
-        }
+        if at < 128 { Self { high: top >> at, low: 0 } } else { Self { high: 0, low: top >> (at - 128) } }
     }
 }
 
 impl Key {
     const LOWEST: Self = Self(Bits { high: 0, low: 0 });
-    const HIGHEST: Self = Self(Bits {
-        high: u128::MAX,
-        low: u128::MAX,
-    });
+    const HIGHEST: Self = Self(Bits { high: u128::MAX, low: u128::MAX });
 
     /// The place of what these bytes name: a routing key, a multihash, a peer id.
     pub fn of(bytes: &[u8]) -> Self {
@@ -90,10 +77,7 @@ impl Key {
 
     /// The distance to another key.
     pub fn distance(&self, other: &Self) -> Distance {
-        Distance(Bits {
-            high: self.0.high ^ other.0.high,
-            low: self.0.low ^ other.0.low,
-        })
+        Distance(Bits { high: self.0.high ^ other.0.high, low: self.0.low ^ other.0.low })
     }
 
     /// How many leading bits two keys share: 0 to 256.
@@ -109,14 +93,8 @@ impl Key {
     fn with_bit(self, at: u32, value: bool) -> Self {
         let (Bits { high, low }, one) = (self.0, Bits::one(at));
         Self(match value {
-            true => Bits {
-                high: high | one.high,
-                low: low | one.low,
-            },
-            false => Bits {
-                high: high & !one.high,
-                low: low & !one.low,
-            },
+            true => Bits { high: high | one.high, low: low | one.low },
+            false => Bits { high: high & !one.high, low: low & !one.low },
         })
     }
 }
@@ -124,11 +102,7 @@ impl Key {
 impl Distance {
     /// Leading zero bits: the common prefix of the two keys.
     pub fn leading_zeros(&self) -> u32 {
-        if self.0.high == 0 {
-            128 + self.0.low.leading_zeros()
-        } else {
-            self.0.high.leading_zeros()
-        }
+        if self.0.high == 0 { 128 + self.0.low.leading_zeros() } else { self.0.high.leading_zeros() }
     }
 
     /// The 32 bytes, big-endian.
@@ -177,11 +151,7 @@ pub(crate) fn nearest<'a, V>(
         } else {
             let zeros = (low, high.with_bit(depth, false), depth + 1);
             let ones = (low.with_bit(depth, true), high, depth + 1);
-            let (near, far) = if target.bit(depth) {
-                (ones, zeros)
-            } else {
-                (zeros, ones)
-            };
+            let (near, far) = if target.bit(depth) { (ones, zeros) } else { (zeros, ones) };
             open.extend([far, near]);
         }
     }
@@ -224,13 +194,8 @@ mod tests {
 
     #[test]
     fn a_name_and_its_routing_key_are_one_place() {
-        let name: crate::Name = "12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d"
-            .parse()
-            .unwrap();
-        assert_eq!(
-            Key::of(&name.routing_key()),
-            Key::from_digest(name.dht_id())
-        );
+        let name: crate::Name = "12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d".parse().unwrap();
+        assert_eq!(Key::of(&name.routing_key()), Key::from_digest(name.dht_id()));
         assert_eq!(Key::of_peer(&name.to_peer_id()), Key::of(&name.to_bytes()));
     }
 

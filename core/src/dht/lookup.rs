@@ -69,12 +69,7 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     /// A lookup that starts at `seeds`.
-    pub(crate) fn new(
-        local: PeerId,
-        target: Key,
-        params: Params,
-        seeds: impl IntoIterator<Item = PeerInfo>,
-    ) -> Self {
+    pub(crate) fn new(local: PeerId, target: Key, params: Params, seeds: impl IntoIterator<Item = PeerInfo>) -> Self {
         let mut lookup = Self {
             local,
             target,
@@ -100,11 +95,7 @@ impl Lookup {
 
     /// The next peer to ask now; `None` while the slots are full, or there is nobody to ask.
     pub(crate) fn next(&mut self) -> Option<PeerInfo> {
-        let slots = if self.has_converged() {
-            self.params.k.max(self.params.alpha)
-        } else {
-            self.params.alpha
-        };
+        let slots = if self.has_converged() { self.params.k.max(self.params.alpha) } else { self.params.alpha };
         if self.out >= slots {
             return None;
         }
@@ -147,10 +138,7 @@ impl Lookup {
 
     /// How many of the k nearest, dead and slow ones left out, have answered.
     pub(crate) fn answers_near(&self) -> usize {
-        self.live()
-            .take(self.params.k)
-            .filter(|candidate| candidate.state == State::Answered)
-            .count()
+        self.live().take(self.params.k).filter(|candidate| candidate.state == State::Answered).count()
     }
 
     /// Whether the walk is over. It waits for slow peers only while they are more than those that answered: then
@@ -166,14 +154,8 @@ impl Lookup {
 
     /// The k nearest peers that answered, nearest first.
     pub(crate) fn closest(&self) -> Vec<PeerInfo> {
-        let answered = self
-            .candidates
-            .values()
-            .filter(|candidate| candidate.state == State::Answered);
-        answered
-            .take(self.params.k)
-            .map(|candidate| candidate.info.clone())
-            .collect()
+        let answered = self.candidates.values().filter(|candidate| candidate.state == State::Answered);
+        answered.take(self.params.k).map(|candidate| candidate.info.clone()).collect()
     }
 
     fn add(&mut self, info: PeerInfo, teller: Option<Distance>) {
@@ -187,24 +169,11 @@ impl Lookup {
             }
             return;
         }
-        self.candidates.insert(
-            distance,
-            Candidate {
-                info,
-                state: State::Heard,
-                teller,
-            },
-        );
+        self.candidates.insert(distance, Candidate { info, state: State::Heard, teller });
         self.heard += 1;
         if self.heard > MAX_HEARD * self.params.k {
             let heard = |(_, candidate): &(&Distance, &Candidate)| candidate.state == State::Heard;
-            if let Some(farthest) = self
-                .candidates
-                .iter()
-                .rev()
-                .find(heard)
-                .map(|(distance, _)| *distance)
-            {
+            if let Some(farthest) = self.candidates.iter().rev().find(heard).map(|(distance, _)| *distance) {
                 self.candidates.remove(&farthest);
                 self.heard -= 1;
             }
@@ -242,8 +211,7 @@ impl Lookup {
 
     fn is_believed(&self, candidate: &Candidate) -> bool {
         let leads = candidate.teller.and_then(|teller| self.leads.get(&teller));
-        candidate.state != State::Heard
-            || leads.is_none_or(|leads| leads.bad <= BAD_LEADS + leads.good)
+        candidate.state != State::Heard || leads.is_none_or(|leads| leads.bad <= BAD_LEADS + leads.good)
     }
 
     /// Those that count for the end of the walk, nearest first.
@@ -280,26 +248,14 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    const PARAMS: Params = Params {
-        k: 20,
-        alpha: 10,
-        beta: 3,
-    };
+    const PARAMS: Params = Params { k: 20, alpha: 10, beta: 3 };
 
     fn info(n: u32) -> PeerInfo {
-        PeerInfo {
-            id: peer(n),
-            addresses: vec![address(n)],
-        }
+        PeerInfo { id: peer(n), addresses: vec![address(n)] }
     }
 
     fn lookup(seeds: impl IntoIterator<Item = u32>) -> Lookup {
-        Lookup::new(
-            peer(0),
-            Key::of(b"target"),
-            PARAMS,
-            seeds.into_iter().map(info),
-        )
+        Lookup::new(peer(0), Key::of(b"target"), PARAMS, seeds.into_iter().map(info))
     }
 
     /// The peers from `among`, nearest to the target first.
@@ -324,10 +280,7 @@ mod tests {
     fn a_slow_peer_frees_its_slot_and_may_still_answer() {
         let order = sorted(1..=40);
         let mut lookup = lookup(1..=40);
-        assert_eq!(
-            take(&mut lookup),
-            order[..10].iter().map(|n| peer(*n)).collect::<Vec<_>>()
-        );
+        assert_eq!(take(&mut lookup), order[..10].iter().map(|n| peer(*n)).collect::<Vec<_>>());
         lookup.slow(&peer(order[0]));
         assert_eq!(take(&mut lookup), [peer(order[10])]);
         lookup.answered(&peer(order[0]), &[]);
@@ -375,10 +328,7 @@ mod tests {
     fn a_reply_adds_at_most_2k_peers() {
         let mut lookup = lookup([1]);
         take(&mut lookup);
-        lookup.answered(
-            &peer(1),
-            &(2..1_000_000).step_by(1000).map(info).collect::<Vec<_>>(),
-        );
+        lookup.answered(&peer(1), &(2..1_000_000).step_by(1000).map(info).collect::<Vec<_>>());
         assert_eq!(lookup.candidates.len(), 41);
     }
 
@@ -415,17 +365,10 @@ mod tests {
         let alive = *order.last().unwrap();
         let mut lookup = lookup([1]);
         take(&mut lookup);
-        lookup.answered(
-            &peer(1),
-            &order.iter().map(|n| info(*n)).collect::<Vec<_>>(),
-        );
+        lookup.answered(&peer(1), &order.iter().map(|n| info(*n)).collect::<Vec<_>>());
         while !lookup.is_done() {
             for asked in take(&mut lookup) {
-                if asked == peer(alive) {
-                    lookup.answered(&asked, &[])
-                } else {
-                    lookup.failed(&asked)
-                }
+                if asked == peer(alive) { lookup.answered(&asked, &[]) } else { lookup.failed(&asked) }
             }
         }
         assert!(lookup.closest().iter().any(|info| info.id == peer(alive)));

@@ -239,16 +239,10 @@ impl Request {
             Self::GetProviders { .. } => GET_PROVIDERS,
             Self::Ping => PING,
         };
-        let mut wire = wire::Body {
-            kind: kind as i32,
-            key: self.key().to_vec(),
-            ..Default::default()
-        };
+        let mut wire = wire::Body { kind: kind as i32, key: self.key().to_vec(), ..Default::default() };
         match self {
             Self::PutValue { record } => wire.record = Some(record.into()),
-            Self::AddProvider { providers, .. } => {
-                wire.providers = providers.iter().map(Into::into).collect()
-            }
+            Self::AddProvider { providers, .. } => wire.providers = providers.iter().map(Into::into).collect(),
             _ => {}
         }
         wire.encode_to_vec()
@@ -259,23 +253,10 @@ impl Request {
     /// # Errors
     /// When the bytes are no request, or one beyond the bounds.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
-        let Parts {
-            kind,
-            key,
-            record,
-            providers,
-            ..
-        } = Parts::read(bytes, MAX_REQUEST_BYTES)?;
-        let limit = if matches!(kind, ADD_PROVIDER | GET_PROVIDERS) {
-            MAX_PROVIDER_KEY_BYTES
-        } else {
-            MAX_KEY_BYTES
-        };
+        let Parts { kind, key, record, providers, .. } = Parts::read(bytes, MAX_REQUEST_BYTES)?;
+        let limit = if matches!(kind, ADD_PROVIDER | GET_PROVIDERS) { MAX_PROVIDER_KEY_BYTES } else { MAX_KEY_BYTES };
         if kind != PING && !(1..=limit).contains(&key.len()) {
-            return Err(MessageError::Key {
-                size: key.len(),
-                limit,
-            });
+            return Err(MessageError::Key { size: key.len(), limit });
         }
         let key = Bytes::copy_from_slice(key);
         Ok(match kind {
@@ -308,10 +289,7 @@ impl Response {
             }
             Self::GetValue { record, closer } => {
                 wire.kind = GET_VALUE as i32;
-                wire.key = record
-                    .as_ref()
-                    .map(|record| record.key.to_vec())
-                    .unwrap_or_default();
+                wire.key = record.as_ref().map(|record| record.key.to_vec()).unwrap_or_default();
                 wire.record = record.as_ref().map(Into::into);
                 wire.closer = closer.iter().map(Into::into).collect();
             }
@@ -336,22 +314,11 @@ impl Response {
     /// # Errors
     /// When the bytes are no response, or one beyond the bounds. A record whose value is too large counts as none.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
-        let Parts {
-            kind,
-            record,
-            closer,
-            providers,
-            ..
-        } = Parts::read(bytes, MAX_RESPONSE_BYTES)?;
+        let Parts { kind, record, closer, providers, .. } = Parts::read(bytes, MAX_RESPONSE_BYTES)?;
         Ok(match kind {
             FIND_NODE => Self::FindNode { closer },
-            GET_VALUE => Self::GetValue {
-                record: record.and_then(Result::ok),
-                closer,
-            },
-            PUT_VALUE => Self::PutValue {
-                record: record.ok_or(MessageError::RecordMissing)??,
-            },
+            GET_VALUE => Self::GetValue { record: record.and_then(Result::ok), closer },
+            PUT_VALUE => Self::PutValue { record: record.ok_or(MessageError::RecordMissing)?? },
             ADD_PROVIDER => Self::AddProvider,
             GET_PROVIDERS => Self::GetProviders { providers, closer },
             PING => Self::Ping,
@@ -362,9 +329,7 @@ impl Response {
     /// The peers that the response names as nearer.
     pub fn closer(&self) -> &[PeerInfo] {
         match self {
-            Self::FindNode { closer }
-            | Self::GetValue { closer, .. }
-            | Self::GetProviders { closer, .. } => closer,
+            Self::FindNode { closer } | Self::GetValue { closer, .. } | Self::GetProviders { closer, .. } => closer,
             Self::PutValue { .. } | Self::AddProvider | Self::Ping => &[],
         }
     }
@@ -382,18 +347,9 @@ struct Parts<'a> {
 impl<'a> Parts<'a> {
     fn read(bytes: &'a [u8], limit: usize) -> Result<Self, MessageError> {
         if bytes.len() > limit {
-            return Err(MessageError::TooLarge {
-                size: bytes.len(),
-                limit,
-            });
+            return Err(MessageError::TooLarge { size: bytes.len(), limit });
         }
-        let mut parts = Self {
-            kind: PUT_VALUE,
-            key: &[],
-            record: None,
-            closer: Vec::new(),
-            providers: Vec::new(),
-        };
+        let mut parts = Self { kind: PUT_VALUE, key: &[], record: None, closer: Vec::new(), providers: Vec::new() };
         for field in Fields(bytes) {
             match field? {
                 (1, Field::Varint(kind)) => parts.kind = kind,
@@ -422,16 +378,9 @@ fn read_record(bytes: &[u8]) -> Result<ValueRecord, MessageError> {
         return Err(MessageError::ValueTooLarge { size: value.len() });
     }
     if key.len() > MAX_KEY_BYTES {
-        return Err(MessageError::Key {
-            size: key.len(),
-            limit: MAX_KEY_BYTES,
-        });
+        return Err(MessageError::Key { size: key.len(), limit: MAX_KEY_BYTES });
     }
-    Ok(ValueRecord {
-        key: Bytes::copy_from_slice(key),
-        value: Bytes::copy_from_slice(value),
-        received,
-    })
+    Ok(ValueRecord { key: Bytes::copy_from_slice(key), value: Bytes::copy_from_slice(value), received })
 }
 
 fn take_peer(list: &mut Vec<PeerInfo>, bytes: &[u8]) {
@@ -449,14 +398,8 @@ fn read_peer(bytes: &[u8]) -> Option<PeerInfo> {
     for field in Fields(bytes) {
         match field.ok()? {
             (1, Field::Bytes(bytes)) => id = Some(PeerId::from_bytes(bytes).ok()?),
-            (2, Field::Bytes(bytes))
-                if addresses.len() < MAX_ADDRESSES && bytes.len() <= MAX_ADDRESS_BYTES =>
-            {
-                addresses.extend(
-                    Multiaddr::try_from(bytes.to_vec())
-                        .ok()
-                        .filter(|address| !address.is_empty()),
-                );
+            (2, Field::Bytes(bytes)) if addresses.len() < MAX_ADDRESSES && bytes.len() <= MAX_ADDRESS_BYTES => {
+                addresses.extend(Multiaddr::try_from(bytes.to_vec()).ok().filter(|address| !address.is_empty()));
             }
             _ => {}
         }
@@ -466,17 +409,8 @@ fn read_peer(bytes: &[u8]) -> Option<PeerInfo> {
 
 impl From<&PeerInfo> for wire::Peer {
     fn from(peer: &PeerInfo) -> Self {
-        let addresses = peer
-            .addresses
-            .iter()
-            .take(MAX_ADDRESSES)
-            .map(Multiaddr::to_vec)
-            .collect();
-        Self {
-            id: peer.id.to_bytes(),
-            addresses,
-            connection: 0,
-        }
+        let addresses = peer.addresses.iter().take(MAX_ADDRESSES).map(Multiaddr::to_vec).collect();
+        Self { id: peer.id.to_bytes(), addresses, connection: 0 }
     }
 }
 
@@ -497,19 +431,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn info(n: u32) -> PeerInfo {
-        PeerInfo {
-            id: peer(n),
-            addresses: vec![address(n)],
-        }
+        PeerInfo { id: peer(n), addresses: vec![address(n)] }
     }
 
     fn record() -> ValueRecord {
         let received = Some(Timestamp::from_unix_secs(5));
-        ValueRecord {
-            key: Bytes::from_static(b"/ipns/x"),
-            value: Bytes::from_static(b"v"),
-            received,
-        }
+        ValueRecord { key: Bytes::from_static(b"/ipns/x"), value: Bytes::from_static(b"v"), received }
     }
 
     #[test]
@@ -519,10 +446,7 @@ mod tests {
             Request::FindNode { key: key.clone() },
             Request::GetValue { key: key.clone() },
             Request::PutValue { record: record() },
-            Request::AddProvider {
-                key: key.clone(),
-                providers: vec![info(1)],
-            },
+            Request::AddProvider { key: key.clone(), providers: vec![info(1)] },
             Request::GetProviders { key },
             Request::Ping,
         ] {
@@ -530,22 +454,11 @@ mod tests {
         }
         let closer = vec![info(1), info(2)];
         for response in [
-            Response::FindNode {
-                closer: closer.clone(),
-            },
-            Response::GetValue {
-                record: Some(record()),
-                closer: closer.clone(),
-            },
-            Response::GetValue {
-                record: None,
-                closer: closer.clone(),
-            },
+            Response::FindNode { closer: closer.clone() },
+            Response::GetValue { record: Some(record()), closer: closer.clone() },
+            Response::GetValue { record: None, closer: closer.clone() },
             Response::PutValue { record: record() },
-            Response::GetProviders {
-                providers: vec![info(3)],
-                closer,
-            },
+            Response::GetProviders { providers: vec![info(3)], closer },
             Response::Ping,
         ] {
             assert_eq!(Response::decode(&response.encode().unwrap()), Ok(response));
@@ -555,36 +468,18 @@ mod tests {
 
     #[test]
     fn one_bad_peer_or_address_spoils_nothing() {
-        let mut wire = wire::Body {
-            kind: FIND_NODE as i32,
-            ..Default::default()
-        };
+        let mut wire = wire::Body { kind: FIND_NODE as i32, ..Default::default() };
         let mut good: wire::Peer = (&info(1)).into();
         good.addresses.insert(0, vec![0xff; 9]);
         good.addresses.insert(1, Vec::new());
         good.connection = 77;
-        wire.closer = vec![
-            wire::Peer {
-                id: vec![1, 2],
-                ..Default::default()
-            },
-            Default::default(),
-            good,
-        ];
-        assert_eq!(
-            Response::decode(&wire.encode_to_vec()),
-            Ok(Response::FindNode {
-                closer: vec![info(1)]
-            })
-        );
+        wire.closer = vec![wire::Peer { id: vec![1, 2], ..Default::default() }, Default::default(), good];
+        assert_eq!(Response::decode(&wire.encode_to_vec()), Ok(Response::FindNode { closer: vec![info(1)] }));
     }
 
     #[test]
     fn a_million_peers_become_forty() {
-        let mut wire = wire::Body {
-            kind: FIND_NODE as i32,
-            ..Default::default()
-        };
+        let mut wire = wire::Body { kind: FIND_NODE as i32, ..Default::default() };
         wire.closer = (0..60_000).map(|n| (&info(n)).into()).collect();
         let bytes = wire.encode_to_vec();
         assert!(bytes.len() < MAX_RESPONSE_BYTES, "{}", bytes.len());
@@ -593,84 +488,38 @@ mod tests {
         assert!(Response::decode(&empty).is_ok_and(|response| response.closer().is_empty()));
         wire.closer.truncate(1);
         wire.closer[0].addresses = (0..40_000).map(|n| address(n).to_vec()).collect();
-        assert_eq!(
-            Response::decode(&wire.encode_to_vec()).unwrap().closer()[0]
-                .addresses
-                .len(),
-            MAX_ADDRESSES
-        );
+        assert_eq!(Response::decode(&wire.encode_to_vec()).unwrap().closer()[0].addresses.len(), MAX_ADDRESSES);
     }
 
     #[test]
     fn bounds() {
         let too_large = vec![0; MAX_REQUEST_BYTES + 1];
-        assert_eq!(
-            Request::decode(&too_large).unwrap_err().code(),
-            "message_too_large"
-        );
+        assert_eq!(Request::decode(&too_large).unwrap_err().code(), "message_too_large");
         let key = |size| Bytes::from(vec![1; size]);
-        assert!(
-            Request::decode(
-                &Request::GetValue {
-                    key: key(MAX_KEY_BYTES)
-                }
-                .encode()
-            )
-            .is_ok()
-        );
+        assert!(Request::decode(&Request::GetValue { key: key(MAX_KEY_BYTES) }.encode()).is_ok());
         for request in [
-            Request::GetValue {
-                key: key(MAX_KEY_BYTES + 1),
-            },
+            Request::GetValue { key: key(MAX_KEY_BYTES + 1) },
             Request::GetValue { key: key(0) },
-            Request::GetProviders {
-                key: key(MAX_PROVIDER_KEY_BYTES + 1),
-            },
+            Request::GetProviders { key: key(MAX_PROVIDER_KEY_BYTES + 1) },
         ] {
-            assert_eq!(
-                Request::decode(&request.encode()).unwrap_err().code(),
-                "message_key"
-            );
+            assert_eq!(Request::decode(&request.encode()).unwrap_err().code(), "message_key");
         }
         let mut large = record();
         large.value = vec![0; MAX_VALUE_BYTES + 1].into();
         assert_eq!(
-            Request::decode(
-                &Request::PutValue {
-                    record: large.clone()
-                }
-                .encode()
-            )
-            .unwrap_err()
-            .code(),
+            Request::decode(&Request::PutValue { record: large.clone() }.encode()).unwrap_err().code(),
             "message_value_too_large"
         );
-        let answer = Response::GetValue {
-            record: Some(large),
-            closer: vec![info(1)],
-        };
+        let answer = Response::GetValue { record: Some(large), closer: vec![info(1)] };
         assert_eq!(
             Response::decode(&answer.encode().unwrap()),
-            Ok(Response::GetValue {
-                record: None,
-                closer: vec![info(1)]
-            })
+            Ok(Response::GetValue { record: None, closer: vec![info(1)] })
         );
-        assert_eq!(
-            Request::decode(&[8, 6, 18, 1, 1]),
-            Err(MessageError::UnknownType(6))
-        );
-        let mismatch = wire::Body {
-            kind: 0,
-            key: b"a".to_vec(),
-            record: Some((&record()).into()),
-            ..Default::default()
-        };
+        assert_eq!(Request::decode(&[8, 6, 18, 1, 1]), Err(MessageError::UnknownType(6)));
+        let mismatch =
+            wire::Body { kind: 0, key: b"a".to_vec(), record: Some((&record()).into()), ..Default::default() };
         assert!(Request::decode(&mismatch.encode_to_vec()).is_err());
-        assert_eq!(
-            Request::decode(&[18, 1, 1]),
-            Err(MessageError::RecordMissing)
-        );
+        assert_eq!(Request::decode(&[18, 1, 1]), Err(MessageError::RecordMissing));
     }
 
     proptest! {

@@ -74,16 +74,14 @@ mod wire;
 #[cfg(test)]
 mod world;
 
-pub use address::{
-    AddressPolicy, AsnLookup, Group, MAX_ADDRESS_BYTES, MAX_ADDRESSES, Scope, scope,
-};
+pub use address::{AddressPolicy, AsnLookup, Group, MAX_ADDRESS_BYTES, MAX_ADDRESSES, Scope, scope};
 pub use bootstrap::{Health, Standing};
 pub use config::{Config, LAN_PROTOCOL, Limits, Mode, PUBLIC_PROTOCOL};
 pub use get::{Freshness, Until, miss_probability};
 pub use key::{Distance, Key};
 pub use message::{
-    MAX_KEY_BYTES, MAX_PEERS, MAX_PROVIDER_KEY_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES,
-    MAX_VALUE_BYTES, MessageError, PeerInfo, Request, Response, ValueRecord,
+    MAX_KEY_BYTES, MAX_PEERS, MAX_PROVIDER_KEY_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_VALUE_BYTES,
+    MessageError, PeerInfo, Request, Response, ValueRecord,
 };
 pub use node::{Dht, Usage};
 pub use output::{Event, InboundId, Output, Persist, QueryId};

@@ -76,25 +76,13 @@ impl Dht {
     ///
     /// All randomness comes from `seed`: it must be unpredictable to others, or they know which places are refreshed.
     pub fn new(config: Config, local: PeerId, seed: [u8; 32], now: Now) -> Self {
-        let now = Now {
-            monotonic: now.monotonic.min(END_OF_TIME),
-            ..now
-        };
+        let now = Now { monotonic: now.monotonic.min(END_OF_TIME), ..now };
         let params = config.params();
-        let peers = Peers::new(
-            local,
-            params.k,
-            config.addresses,
-            config.asn.clone(),
-            config.diversity,
-            config.limits.book,
-        );
+        let peers =
+            Peers::new(local, params.k, config.addresses, config.asn.clone(), config.diversity, config.limits.book);
         let mut dht = Self {
             server: Server::new(Key::of_peer(&local), &config.limits),
-            local: PeerInfo {
-                id: local,
-                addresses: Vec::new(),
-            },
+            local: PeerInfo { id: local, addresses: Vec::new() },
             rng: ChaCha8Rng::from_seed(seed),
             bootstrap: Bootstrap::new(now.monotonic, Vec::new(), config.refresh),
             peers,
@@ -135,8 +123,7 @@ impl Dht {
             self.rpcs.next_timeout(),
             self.deadlines.first().map(|(at, _)| *at),
             self.peers.table.next_check(),
-            self.bootstrap
-                .next_timeout(self.peers.table.live(), self.knows_anybody()),
+            self.bootstrap.next_timeout(self.peers.table.live(), self.knows_anybody()),
             self.server.values.next_timeout(),
             self.server.providers.next_timeout(),
             self.own.next_timeout(),
@@ -162,12 +149,7 @@ impl Dht {
         let known = self.server.values.verified(now, &name).cloned();
         let get = Get::new(name, until, corrects, known);
         let key = name.routing_key().into();
-        self.start_walk(
-            now,
-            Request::GetValue { key },
-            Goal::Get(Box::new(get)),
-            Vec::new(),
-        )
+        self.start_walk(now, Request::GetValue { key }, Goal::Get(Box::new(get)), Vec::new())
     }
 
     /// Sends a record to these peers. It is a success at `need` acks. A server keeps the record itself, too.
@@ -183,19 +165,9 @@ impl Dht {
         };
         if self.is_server() {
             let ourselves = self.local.clone();
-            self.serve(
-                now,
-                &ourselves,
-                Request::PutValue {
-                    record: record.clone(),
-                },
-            )
-            .ok();
+            self.serve(now, &ourselves, Request::PutValue { record: record.clone() }).ok();
         }
-        let to = to
-            .into_iter()
-            .filter(|peer| peer.id != self.local.id)
-            .collect();
+        let to = to.into_iter().filter(|peer| peer.id != self.local.id).collect();
         let fanout = Fanout::new(Request::PutValue { record }, to, need);
         self.start_query(now, |id, deadline| Query::send(id, deadline, fanout))
     }
@@ -203,28 +175,15 @@ impl Dht {
     /// Looks for a peer's addresses. Tells [`Event::FindPeerDone`].
     pub fn find_peer(&mut self, now: Now, peer: PeerId) -> QueryId {
         let now = self.tick(now);
-        let wanted = PeerInfo {
-            id: peer,
-            addresses: self.peers.addresses(&peer),
-        };
+        let wanted = PeerInfo { id: peer, addresses: self.peers.addresses(&peer) };
         let key = peer.to_bytes().into();
-        self.start_walk(
-            now,
-            Request::FindNode { key },
-            Goal::FindPeer(wanted),
-            Vec::new(),
-        )
+        self.start_walk(now, Request::FindNode { key }, Goal::FindPeer(wanted), Vec::new())
     }
 
     /// Looks for the peers nearest to what `key` hashes to. Tells [`Event::ClosestDone`].
     pub fn closest(&mut self, now: Now, key: impl Into<Bytes>) -> QueryId {
         let now = self.tick(now);
-        self.start_walk(
-            now,
-            Request::FindNode { key: key.into() },
-            Goal::Closest,
-            Vec::new(),
-        )
+        self.start_walk(now, Request::FindNode { key: key.into() }, Goal::Closest, Vec::new())
     }
 
     /// Announces, now and every 22 hours, that we provide what has the multihash `key`. Tells [`Event::Receipt`] and
@@ -234,12 +193,7 @@ impl Dht {
         let key = key.into();
         self.own.announced(now.monotonic, key.clone());
         let ourselves = self.local.clone();
-        self.start_walk(
-            now,
-            Request::FindNode { key },
-            Goal::Provide(ourselves),
-            Vec::new(),
-        )
+        self.start_walk(now, Request::FindNode { key }, Goal::Provide(ourselves), Vec::new())
     }
 
     /// Announces `key` no more. Others forget it within 48 hours.
@@ -306,10 +260,7 @@ impl Dht {
     /// Our own addresses, for those who look for us and for what we provide. Those that this DHT does not allow are
     /// left out.
     pub fn set_addresses(&mut self, addresses: Vec<Multiaddr>) {
-        self.local = self.peers.tidy(&PeerInfo {
-            id: self.local.id,
-            addresses,
-        });
+        self.local = self.peers.tidy(&PeerInfo { id: self.local.id, addresses });
     }
 
     /// Whether others can reach us. Under [`Mode::Auto`] it decides whether we serve; [`Event::Serving`] tells of it.
@@ -318,8 +269,7 @@ impl Dht {
         self.reachable = reachable;
         let serving = self.is_server();
         if serving != before {
-            self.outputs
-                .push_back(Output::Event(Event::Serving(serving)));
+            self.outputs.push_back(Output::Event(Event::Serving(serving)));
         }
     }
 
@@ -359,23 +309,10 @@ impl Dht {
     ///
     /// # Errors
     /// When it is not valid any more, or does not fit; it should be removed from the store then.
-    pub fn load_record(
-        &mut self,
-        now: Now,
-        key: Bytes,
-        value: Bytes,
-        received: Timestamp,
-    ) -> Result<(), Refused> {
+    pub fn load_record(&mut self, now: Now, key: Bytes, value: Bytes, received: Timestamp) -> Result<(), Refused> {
         let now = self.tick(now);
-        let record = ValueRecord {
-            key,
-            value,
-            received: None,
-        };
-        self.server
-            .values
-            .put(now, None, record, received)
-            .map(drop)
+        let record = ValueRecord { key, value, received: None };
+        self.server.values.put(now, None, record, received).map(drop)
     }
 
     /// A peer answered, or did not. Ignored for a question that is not out any more.
@@ -389,19 +326,9 @@ impl Dht {
 
     /// A peer asks something. `addresses` are where it can be reached, as far as known. The reply follows in the
     /// outputs of this very call.
-    pub fn on_request(
-        &mut self,
-        now: Now,
-        id: InboundId,
-        peer: PeerId,
-        addresses: &[Multiaddr],
-        request: Request,
-    ) {
+    pub fn on_request(&mut self, now: Now, id: InboundId, peer: PeerId, addresses: &[Multiaddr], request: Request) {
         let now = self.tick(now);
-        let from = PeerInfo {
-            id: peer,
-            addresses: addresses.to_vec(),
-        };
+        let from = PeerInfo { id: peer, addresses: addresses.to_vec() };
         let response = match self.is_server() {
             true => self.serve(now, &from, request),
             false => Err(Refused::NotServer),
@@ -415,14 +342,9 @@ impl Dht {
         while let Some(expired) = self.rpcs.expire(now.monotonic) {
             match expired {
                 Expired::Slow(id) => {
-                    let pending = self
-                        .rpcs
-                        .get(id)
-                        .map(|pending| (pending.purpose, pending.peer.id));
+                    let pending = self.rpcs.get(id).map(|pending| (pending.purpose, pending.peer.id));
                     if let Some((Purpose::Query(query, role), peer)) = pending {
-                        self.run(now, query, |query, context, actions| {
-                            query.on_slow(context, role, &peer, actions)
-                        });
+                        self.run(now, query, |query, context, actions| query.on_slow(context, role, &peer, actions));
                     }
                 }
                 Expired::Over(id) => {
@@ -432,20 +354,12 @@ impl Dht {
                 }
             }
         }
-        while let Some((at, query)) = self
-            .deadlines
-            .first()
-            .copied()
-            .filter(|(at, _)| *at <= now.monotonic)
-        {
+        while let Some((at, query)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now.monotonic) {
             self.deadlines.remove(&(at, query));
-            self.run(now, query, |query, context, actions| {
-                query.on_deadline(context, actions)
-            });
+            self.run(now, query, |query, context, actions| query.on_deadline(context, actions));
         }
         for key in self.server.values.expire(now) {
-            self.outputs
-                .push_back(Output::Persist(Persist::Remove { key }));
+            self.outputs.push_back(Output::Persist(Persist::Remove { key }));
         }
         self.server.providers.expire(now.monotonic);
         while let Some(key) = self.own.take_due(now.monotonic) {
@@ -460,36 +374,22 @@ impl Dht {
     /// The caller's time, but never going back, and not so far in the future that a sum overflows.
     fn tick(&mut self, now: Now) -> Now {
         self.clock = self.clock.max(now.monotonic.min(END_OF_TIME));
-        Now {
-            monotonic: self.clock,
-            wall: now.wall,
-        }
+        Now { monotonic: self.clock, wall: now.wall }
     }
 
     fn serve(&mut self, now: Now, from: &PeerInfo, request: Request) -> Result<Response, Refused> {
         let mut persist = Vec::new();
-        let response =
-            self.server
-                .answer(now, from, &self.local, request, &self.peers, &mut persist);
-        self.outputs
-            .extend(persist.into_iter().map(Output::Persist));
+        let response = self.server.answer(now, from, &self.local, request, &self.peers, &mut persist);
+        self.outputs.extend(persist.into_iter().map(Output::Persist));
         response
     }
 
-    fn start_walk(
-        &mut self,
-        now: Now,
-        request: Request,
-        goal: Goal,
-        seeds: Vec<PeerInfo>,
-    ) -> QueryId {
+    fn start_walk(&mut self, now: Now, request: Request, goal: Goal, seeds: Vec<PeerInfo>) -> QueryId {
         let target = Key::of(request.key());
         self.peers.table.refreshed(now.monotonic, &target);
         let starts = self.peers.starts(&target).into_iter().chain(seeds);
         let lookup = Lookup::new(self.local.id, target, self.config.params(), starts);
-        self.start_query(now, |id, deadline| {
-            Query::walk(id, deadline, lookup, request, goal)
-        })
+        self.start_query(now, |id, deadline| Query::walk(id, deadline, lookup, request, goal))
     }
 
     fn start_query(&mut self, now: Now, query: impl FnOnce(QueryId, Duration) -> Query) -> QueryId {
@@ -498,35 +398,22 @@ impl Dht {
         let deadline = now.monotonic + QUERY_TIMEOUT;
         self.deadlines.insert((deadline, id));
         self.queries.insert(id, query(id, deadline));
-        self.run(now, id, |query, context, actions| {
-            query.advance(context, actions)
-        });
+        self.run(now, id, |query, context, actions| query.advance(context, actions));
         id
     }
 
     /// Lets a query act, does what it wants, and drops it when it is over.
-    fn run(
-        &mut self,
-        now: Now,
-        id: QueryId,
-        step: impl FnOnce(&mut Query, &Context, &mut Vec<Action>),
-    ) {
+    fn run(&mut self, now: Now, id: QueryId, step: impl FnOnce(&mut Query, &Context, &mut Vec<Action>)) {
         let Some(mut query) = self.queries.remove(&id) else {
             return;
         };
-        let context = Context {
-            checks: Checks::at(now.wall),
-            k: self.config.params().k,
-            holders: self.config.holders,
-        };
+        let context = Context { checks: Checks::at(now.wall), k: self.config.params().k, holders: self.config.holders };
         let (mut actions, was_done) = (Vec::new(), query.is_done());
         step(&mut query, &context, &mut actions);
         for action in actions {
             match action {
                 Action::Tell(event) => self.outputs.push_back(Output::Event(event)),
-                Action::Ask(peer, request, role) => {
-                    self.ask(now, peer, request, Purpose::Query(id, role))
-                }
+                Action::Ask(peer, request, role) => self.ask(now, peer, request, Purpose::Query(id, role)),
             }
         }
         let upkeep = query.upkeep();
@@ -539,8 +426,7 @@ impl Dht {
         if !query.is_closed() {
             self.queries.insert(id, query);
         } else if upkeep.is_none() {
-            self.outputs
-                .push_back(Output::Event(Event::Closed { query: id }));
+            self.outputs.push_back(Output::Event(Event::Closed { query: id }));
         }
     }
 
@@ -549,37 +435,16 @@ impl Dht {
             peer.addresses = self.peers.addresses(&peer.id);
         }
         let patience = match purpose {
-            Purpose::Query(_, Role::Walk) => {
-                Some(self.peers.book.patience(&Key::of_peer(&peer.id)))
-            }
+            Purpose::Query(_, Role::Walk) => Some(self.peers.book.patience(&Key::of_peer(&peer.id))),
             Purpose::Query(..) | Purpose::Check => None,
         };
         let (id, addresses) = (peer.id, peer.addresses.clone());
-        let rpc = self
-            .rpcs
-            .start(now.monotonic, peer, request.clone(), purpose, patience);
-        self.outputs.push_back(Output::Rpc {
-            id: rpc,
-            peer: id,
-            addresses,
-            request,
-            timeout: HARD_TIMEOUT,
-        });
+        let rpc = self.rpcs.start(now.monotonic, peer, request.clone(), purpose, patience);
+        self.outputs.push_back(Output::Rpc { id: rpc, peer: id, addresses, request, timeout: HARD_TIMEOUT });
     }
 
-    fn finish_rpc(
-        &mut self,
-        now: Now,
-        pending: Pending<Purpose>,
-        result: Result<Response, RpcError>,
-    ) {
-        let Pending {
-            peer,
-            request,
-            sent,
-            purpose,
-            ..
-        } = pending;
+    fn finish_rpc(&mut self, now: Now, pending: Pending<Purpose>, result: Result<Response, RpcError>) {
+        let Pending { peer, request, sent, purpose, .. } = pending;
         let result = result.and_then(|response| match request.is_answered_by(&response) {
             true => Ok(response),
             false => Err(RpcError::Malformed),
@@ -596,10 +461,7 @@ impl Dht {
         match purpose {
             Purpose::Check => self.checking = self.checking.saturating_sub(1),
             Purpose::Query(query, role) => {
-                let leads = result
-                    .as_ref()
-                    .map(|answer| self.peers.leads(answer.closer()))
-                    .unwrap_or_default();
+                let leads = result.as_ref().map(|answer| self.peers.leads(answer.closer())).unwrap_or_default();
                 let result = result.map(|answer| self.with_allowed_providers(answer));
                 let answer = Answer {
                     role,
@@ -608,9 +470,7 @@ impl Dht {
                     result: result.as_ref().map_err(|error| *error),
                     leads: &leads,
                 };
-                self.run(now, query, |query, context, actions| {
-                    query.on_answer(context, answer, actions)
-                });
+                self.run(now, query, |query, context, actions| query.on_answer(context, answer, actions));
             }
         }
     }
@@ -630,8 +490,7 @@ impl Dht {
             RpcError::Reset | RpcError::Malformed => self.peers.missed(now.monotonic, peer, true),
             RpcError::Closed | RpcError::DialFailed | RpcError::Timeout => {
                 let alive = |at: Duration| now.monotonic.saturating_sub(at) < LINK_ALIVE;
-                self.peers
-                    .missed(now.monotonic, peer, self.last_answer.is_some_and(alive))
+                self.peers.missed(now.monotonic, peer, self.last_answer.is_some_and(alive))
             }
         };
         if let Some(spare) = spare {
@@ -662,21 +521,14 @@ impl Dht {
         }
         while let Some(upkeep) = self.next_upkeep(now) {
             let (key, seeds) = match upkeep {
-                Upkeep::Own { seeds: true } => {
-                    (self.local.id.to_bytes(), self.bootstrap.seeds().to_vec())
-                }
+                Upkeep::Own { seeds: true } => (self.local.id.to_bytes(), self.bootstrap.seeds().to_vec()),
                 Upkeep::Own { seeds: false } => (self.local.id.to_bytes(), Vec::new()),
                 Upkeep::Bucket(prefix) => {
                     let local = Key::of_peer(&self.local.id);
                     (random_peer_in(&local, prefix, &mut self.rng), Vec::new())
                 }
             };
-            self.start_walk(
-                now,
-                Request::FindNode { key: key.into() },
-                Goal::Upkeep(upkeep),
-                seeds,
-            );
+            self.start_walk(now, Request::FindNode { key: key.into() }, Goal::Upkeep(upkeep), seeds);
         }
         let health = self.health();
         if health.standing != self.standing {
@@ -688,8 +540,7 @@ impl Dht {
     fn next_upkeep(&mut self, now: Now) -> Option<Upkeep> {
         let (table, anybody) = (&self.peers.table, self.knows_anybody());
         let stale = |since| table.stale(since);
-        self.bootstrap
-            .next(now.monotonic, table.live(), anybody, stale, &mut self.rng)
+        self.bootstrap.next(now.monotonic, table.live(), anybody, stale, &mut self.rng)
     }
 }
 

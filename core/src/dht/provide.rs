@@ -48,14 +48,7 @@ pub(crate) struct Providers {
 
 impl Providers {
     pub(crate) fn new(local: Key, limit: usize, limit_per_peer: usize) -> Self {
-        Self {
-            local,
-            limit,
-            limit_per_peer,
-            keys: BTreeMap::new(),
-            ages: BTreeSet::new(),
-            used: BTreeMap::new(),
-        }
+        Self { local, limit, limit_per_peer, keys: BTreeMap::new(), ages: BTreeSet::new(), used: BTreeMap::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -66,25 +59,12 @@ impl Providers {
     pub(crate) fn add(&mut self, now: Duration, key: Bytes, peer: PeerInfo) -> Result<(), Refused> {
         let place = Key::of(&key).distance(&self.local);
         self.remove(&place, &peer.id);
-        if self
-            .used
-            .get(&peer.id)
-            .is_some_and(|used| *used >= self.limit_per_peer)
-        {
+        if self.used.get(&peer.id).is_some_and(|used| *used >= self.limit_per_peer) {
             return Err(Refused::PeerQuota);
         }
         self.make_room(&place)?;
-        let provided = self.keys.entry(place).or_insert_with(|| Provided {
-            key,
-            providers: BTreeMap::new(),
-        });
-        provided.providers.insert(
-            peer.id,
-            Provider {
-                addresses: peer.addresses,
-                received: now,
-            },
-        );
+        let provided = self.keys.entry(place).or_insert_with(|| Provided { key, providers: BTreeMap::new() });
+        provided.providers.insert(peer.id, Provider { addresses: peer.addresses, received: now });
         self.ages.insert((now, place, peer.id));
         *self.used.entry(peer.id).or_default() += 1;
         Ok(())
@@ -92,12 +72,8 @@ impl Providers {
 
     /// The providers of `key`, the newest first, at most [`MAX_PEERS`].
     pub(crate) fn get(&self, now: Duration, key: &[u8]) -> Vec<PeerInfo> {
-        let provided = self
-            .keys
-            .get(&Key::of(key).distance(&self.local))
-            .filter(|provided| provided.key == key);
-        let alive =
-            |provider: &Provider, lifetime| now.saturating_sub(provider.received) < lifetime;
+        let provided = self.keys.get(&Key::of(key).distance(&self.local)).filter(|provided| provided.key == key);
+        let alive = |provider: &Provider, lifetime| now.saturating_sub(provider.received) < lifetime;
         let mut found: Vec<_> = provided
             .iter()
             .flat_map(|provided| &provided.providers)
@@ -109,13 +85,7 @@ impl Providers {
             true => provider.addresses.clone(),
             false => Vec::new(),
         };
-        found
-            .into_iter()
-            .map(|(id, provider)| PeerInfo {
-                id: *id,
-                addresses: addresses(provider),
-            })
-            .collect()
+        found.into_iter().map(|(id, provider)| PeerInfo { id: *id, addresses: addresses(provider) }).collect()
     }
 
     /// Drops what has expired.
@@ -128,32 +98,20 @@ impl Providers {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        self.ages
-            .first()
-            .map(|(received, _, _)| *received + PROVIDER_LIFETIME)
+        self.ages.first().map(|(received, _, _)| *received + PROVIDER_LIFETIME)
     }
 
     fn make_room(&mut self, place: &Distance) -> Result<(), Refused> {
         let oldest = |provided: &Provided| {
-            provided
-                .providers
-                .iter()
-                .min_by_key(|(_, provider)| provider.received)
-                .map(|(id, _)| *id)
+            provided.providers.iter().min_by_key(|(_, provider)| provider.received).map(|(id, _)| *id)
         };
-        let crowded = self
-            .keys
-            .get(place)
-            .filter(|provided| provided.providers.len() >= PROVIDERS_PER_KEY);
+        let crowded = self.keys.get(place).filter(|provided| provided.providers.len() >= PROVIDERS_PER_KEY);
         let loser = if crowded.is_some() {
             crowded.and_then(oldest).map(|peer| (*place, peer))
         } else if self.len() < self.limit {
             return Ok(());
         } else {
-            let farthest = self
-                .keys
-                .last_key_value()
-                .filter(|(farthest, _)| *farthest > place);
+            let farthest = self.keys.last_key_value().filter(|(farthest, _)| *farthest > place);
             farthest.and_then(|(farthest, provided)| Some((*farthest, oldest(provided)?)))
         };
         let (farthest, peer) = loser.ok_or(Refused::Full)?;
@@ -224,10 +182,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn info(n: u32) -> PeerInfo {
-        PeerInfo {
-            id: peer(n),
-            addresses: vec![address(n)],
-        }
+        PeerInfo { id: peer(n), addresses: vec![address(n)] }
     }
 
     fn providers() -> Providers {
@@ -240,13 +195,7 @@ mod tests {
         let key = Bytes::from_static(b"key");
         providers.add(HOUR, key.clone(), info(1)).unwrap();
         assert_eq!(providers.get(HOUR * 24, &key), [info(1)]);
-        assert_eq!(
-            providers.get(HOUR * 25, &key),
-            [PeerInfo {
-                id: peer(1),
-                addresses: Vec::new()
-            }]
-        );
+        assert_eq!(providers.get(HOUR * 25, &key), [PeerInfo { id: peer(1), addresses: Vec::new() }]);
         assert_eq!(providers.get(HOUR * 49, &key), []);
         assert_eq!(providers.next_timeout(), Some(HOUR * 49));
         providers.add(HOUR * 20, key.clone(), info(1)).unwrap();
@@ -254,14 +203,7 @@ mod tests {
         providers.expire(HOUR * 49);
         assert_eq!(providers.get(HOUR * 50, &key).len(), 1);
         providers.expire(HOUR * 68);
-        assert_eq!(
-            (
-                providers.len(),
-                providers.next_timeout(),
-                providers.used.len()
-            ),
-            (0, None, 0)
-        );
+        assert_eq!((providers.len(), providers.next_timeout(), providers.used.len()), (0, None, 0));
     }
 
     #[test]

@@ -48,14 +48,7 @@ impl Fanout {
         let waiting: BTreeSet<_> = to.iter().map(|peer| peer.id).collect();
         let mut seen = BTreeSet::new();
         let to_send = to.into_iter().filter(|peer| seen.insert(peer.id)).collect();
-        Self {
-            request,
-            need,
-            to_send,
-            waiting,
-            tally: Tally::default(),
-            decided: false,
-        }
+        Self { request, need, to_send, waiting, tally: Tally::default(), decided: false }
     }
 
     pub(crate) fn request(&self) -> &Request {
@@ -68,11 +61,7 @@ impl Fanout {
     }
 
     /// Takes a peer's answer; `None` for one that is not waited for.
-    pub(crate) fn on_answer(
-        &mut self,
-        peer: &PeerId,
-        answer: Result<&Response, RpcError>,
-    ) -> Option<Outcome> {
+    pub(crate) fn on_answer(&mut self, peer: &PeerId, answer: Result<&Response, RpcError>) -> Option<Outcome> {
         if !self.waiting.remove(peer) {
             return None;
         }
@@ -86,10 +75,7 @@ impl Fanout {
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        Tally {
-            waiting: self.waiting.len(),
-            ..self.tally
-        }
+        Tally { waiting: self.waiting.len(), ..self.tally }
     }
 
     /// Whether the result has just become certain: enough acks, or nobody left to give one. Tells it once.
@@ -108,16 +94,10 @@ pub(crate) fn outcome(request: &Request, answer: Result<&Response, RpcError>) ->
     match (request, answer) {
         (Request::PutValue { record }, Ok(Response::PutValue { record: echo })) => {
             let same = echo.key == record.key && echo.value == record.value;
-            if same {
-                Outcome::Acked
-            } else {
-                Outcome::Refused
-            }
+            if same { Outcome::Acked } else { Outcome::Refused }
         }
         (Request::AddProvider { .. }, Ok(Response::AddProvider)) => Outcome::Acked,
-        (_, Ok(_) | Err(RpcError::Reset | RpcError::Closed | RpcError::Malformed)) => {
-            Outcome::Refused
-        }
+        (_, Ok(_) | Err(RpcError::Reset | RpcError::Closed | RpcError::Malformed)) => Outcome::Refused,
         (_, Err(error)) => Outcome::Failed(error),
     }
 }
@@ -129,28 +109,15 @@ mod tests {
     use crate::dht::testing::peer;
 
     fn fanout(peers: u32, need: usize) -> Fanout {
-        let to = (0..peers).map(|n| PeerInfo {
-            id: peer(n),
-            addresses: Vec::new(),
-        });
-        let record = ValueRecord {
-            key: "k".into(),
-            value: "v".into(),
-            received: None,
-        };
+        let to = (0..peers).map(|n| PeerInfo { id: peer(n), addresses: Vec::new() });
+        let record = ValueRecord { key: "k".into(), value: "v".into(), received: None };
         let to = to.clone().chain(to).collect();
         Fanout::new(Request::PutValue { record }, to, need)
     }
 
     fn echo(value: &'static str) -> Response {
         let received = Some(crate::Timestamp::UNIX_EPOCH);
-        Response::PutValue {
-            record: ValueRecord {
-                key: "k".into(),
-                value: value.into(),
-                received,
-            },
-        }
+        Response::PutValue { record: ValueRecord { key: "k".into(), value: value.into(), received } }
     }
 
     #[test]
@@ -163,20 +130,9 @@ mod tests {
         assert_eq!(answer(0, Ok(&echo("v"))), None);
         assert_eq!(answer(1, Ok(&echo("w"))), Some(Outcome::Refused));
         assert_eq!(answer(2, Err(RpcError::Reset)), Some(Outcome::Refused));
-        assert_eq!(
-            answer(3, Err(RpcError::Timeout)),
-            Some(Outcome::Failed(RpcError::Timeout))
-        );
+        assert_eq!(answer(3, Err(RpcError::Timeout)), Some(Outcome::Failed(RpcError::Timeout)));
         assert_eq!(answer(9, Ok(&echo("v"))), None);
-        assert_eq!(
-            put.tally(),
-            Tally {
-                acked: 1,
-                refused: 2,
-                failed: 1,
-                waiting: 2
-            }
-        );
+        assert_eq!(put.tally(), Tally { acked: 1, refused: 2, failed: 1, waiting: 2 });
         assert_eq!(put.decide(), None);
         put.on_answer(&peer(4), Ok(&echo("v")));
         assert_eq!(put.decide(), Some(true));

@@ -93,38 +93,13 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    pub(crate) fn walk(
-        id: QueryId,
-        deadline: Duration,
-        lookup: Lookup,
-        request: Request,
-        goal: Goal,
-    ) -> Self {
-        let walk = Walk {
-            lookup,
-            request,
-            goal,
-            reached: false,
-        };
-        Self {
-            id,
-            deadline,
-            walk: Some(walk),
-            send: None,
-            done: false,
-            out: 0,
-        }
+    pub(crate) fn walk(id: QueryId, deadline: Duration, lookup: Lookup, request: Request, goal: Goal) -> Self {
+        let walk = Walk { lookup, request, goal, reached: false };
+        Self { id, deadline, walk: Some(walk), send: None, done: false, out: 0 }
     }
 
     pub(crate) fn send(id: QueryId, deadline: Duration, fanout: Fanout) -> Self {
-        Self {
-            id,
-            deadline,
-            walk: None,
-            send: Some(fanout),
-            done: false,
-            out: 0,
-        }
+        Self { id, deadline, walk: None, send: Some(fanout), done: false, out: 0 }
     }
 
     /// The upkeep lookup that this is, if it is one.
@@ -145,19 +120,8 @@ impl Query {
     }
 
     /// A question that was asked has been answered, or never will be.
-    pub(crate) fn on_answer(
-        &mut self,
-        context: &Context,
-        answer: Answer<'_>,
-        actions: &mut Vec<Action>,
-    ) {
-        let Answer {
-            role,
-            peer,
-            request,
-            result,
-            ..
-        } = answer;
+    pub(crate) fn on_answer(&mut self, context: &Context, answer: Answer<'_>, actions: &mut Vec<Action>) {
+        let Answer { role, peer, request, result, .. } = answer;
         let query = self.id;
         self.out = self.out.saturating_sub(1);
         match role {
@@ -166,20 +130,12 @@ impl Query {
                 if let Some(send) = &mut self.send
                     && let Some(outcome) = send.on_answer(peer, result)
                 {
-                    actions.push(Action::Tell(Event::Receipt {
-                        query,
-                        peer: *peer,
-                        outcome,
-                    }));
+                    actions.push(Action::Tell(Event::Receipt { query, peer: *peer, outcome }));
                 }
             }
             Role::Correct => {
                 let outcome = outcome(request, result);
-                actions.push(Action::Tell(Event::Corrected {
-                    query,
-                    peer: *peer,
-                    outcome,
-                }));
+                actions.push(Action::Tell(Event::Corrected { query, peer: *peer, outcome }));
             }
         }
         self.advance(context, actions);
@@ -189,15 +145,7 @@ impl Query {
         let Some(walk) = &mut self.walk else {
             return;
         };
-        let (
-            query,
-            Answer {
-                peer,
-                result,
-                leads,
-                ..
-            },
-        ) = (self.id, answer);
+        let (query, Answer { peer, result, leads, .. }) = (self.id, answer);
         match result {
             Ok(_) => walk.lookup.answered(peer, leads),
             Err(_) => walk.lookup.failed(peer),
@@ -208,11 +156,7 @@ impl Query {
                     && let Some(best) = get.best()
                 {
                     let record = Box::new(best.clone());
-                    actions.push(Action::Tell(Event::Found {
-                        query,
-                        record,
-                        from: *peer,
-                    }));
+                    actions.push(Action::Tell(Event::Found { query, record, from: *peer }));
                 }
                 if self.done {
                     walk.correct(context, actions, &mut self.out);
@@ -232,11 +176,7 @@ impl Query {
                 for provider in providers {
                     if found.len() < *want && found.insert(provider.id) {
                         let provider = provider.clone();
-                        actions.push(Action::Tell(Event::Provider {
-                            query,
-                            provider,
-                            from: *peer,
-                        }));
+                        actions.push(Action::Tell(Event::Provider { query, provider, from: *peer }));
                     }
                 }
                 walk.reached = found.len() >= *want;
@@ -246,13 +186,7 @@ impl Query {
     }
 
     /// A peer that was asked is slow. It matters only to a walk: everything else waits to the end.
-    pub(crate) fn on_slow(
-        &mut self,
-        context: &Context,
-        role: Role,
-        peer: &PeerId,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(crate) fn on_slow(&mut self, context: &Context, role: Role, peer: &PeerId, actions: &mut Vec<Action>) {
         if let (Role::Walk, Some(walk)) = (role, &mut self.walk) {
             walk.lookup.slow(peer);
             self.advance(context, actions);
@@ -281,11 +215,7 @@ impl Query {
             && let Some(success) = send.decide()
         {
             self.done = true;
-            let done = Event::PutDone {
-                query: self.id,
-                success,
-                tally: send.tally(),
-            };
+            let done = Event::PutDone { query: self.id, success, tally: send.tally() };
             actions.push(Action::Tell(done));
         }
     }
@@ -326,43 +256,22 @@ impl Query {
         let (query, closest) = (self.id, walk.lookup.closest());
         self.done = true;
         let asked = walk.lookup.asked();
-        tracing::debug!(
-            query = query.0,
-            asked,
-            answered = closest.len(),
-            complete,
-            "walk done"
-        );
+        tracing::debug!(query = query.0, asked, answered = closest.len(), complete, "walk done");
         let event = match &walk.goal {
             Goal::Closest => Event::ClosestDone { query, closest },
             Goal::Upkeep(_) => return,
-            Goal::FindPeer(peer) => Event::FindPeerDone {
-                query,
-                peer: peer.clone(),
-                reached: walk.reached,
-            },
-            Goal::FindProviders { found, .. } => Event::ProvidersDone {
-                query,
-                found: found.len(),
-            },
+            Goal::FindPeer(peer) => Event::FindPeerDone { query, peer: peer.clone(), reached: walk.reached },
+            Goal::FindProviders { found, .. } => Event::ProvidersDone { query, found: found.len() },
             Goal::Get(get) => {
                 let near = walk.answers_near();
                 let freshness = get.freshness(context.k, context.holders, near, complete);
                 let best = get.best().cloned().map(Box::new);
-                actions.push(Action::Tell(Event::GetDone {
-                    query,
-                    best,
-                    freshness,
-                    closest,
-                }));
+                actions.push(Action::Tell(Event::GetDone { query, best, freshness, closest }));
                 return walk.correct(context, actions, &mut self.out);
             }
             Goal::Provide(ourselves) => {
                 let key = walk.request.key().to_vec().into();
-                let request = Request::AddProvider {
-                    key,
-                    providers: vec![ourselves.clone()],
-                };
+                let request = Request::AddProvider { key, providers: vec![ourselves.clone()] };
                 self.send = Some(Fanout::new(request, closest, 1));
                 self.done = false;
                 return;
@@ -382,9 +291,7 @@ impl Walk {
 
     /// Answers among the k nearest; `None` before the walk converged, when the nearest known are not yet the nearest.
     fn answers_near(&self) -> Option<usize> {
-        self.lookup
-            .has_converged()
-            .then(|| self.lookup.answers_near())
+        self.lookup.has_converged().then(|| self.lookup.answers_near())
     }
 
     /// The PUT_VALUE that brings a peer up to date.
@@ -395,13 +302,7 @@ impl Walk {
         let best = get.best().filter(|_| get.corrects)?;
         let key = best.name().routing_key().into();
         let (value, received) = (best.as_bytes().clone(), Some(context.checks.at));
-        Some(Request::PutValue {
-            record: ValueRecord {
-                key,
-                value,
-                received,
-            },
-        })
+        Some(Request::PutValue { record: ValueRecord { key, value, received } })
     }
 
     /// Sends the best record to those that answered with an older one, and to those of the k nearest that have none
@@ -411,12 +312,7 @@ impl Walk {
             return;
         };
         let converged = self.lookup.has_converged();
-        let near: BTreeMap<PeerId, PeerInfo> = self
-            .lookup
-            .closest()
-            .into_iter()
-            .map(|peer| (peer.id, peer))
-            .collect();
+        let near: BTreeMap<PeerId, PeerInfo> = self.lookup.closest().into_iter().map(|peer| (peer.id, peer)).collect();
         let Goal::Get(get) = &mut self.goal else {
             return;
         };
@@ -425,15 +321,8 @@ impl Walk {
         for id in stale {
             get.corrected(&id);
             *out += 1;
-            let addresses = near
-                .get(&id)
-                .map(|peer| peer.addresses.clone())
-                .unwrap_or_default();
-            actions.push(Action::Ask(
-                PeerInfo { id, addresses },
-                request.clone(),
-                Role::Correct,
-            ));
+            let addresses = near.get(&id).map(|peer| peer.addresses.clone()).unwrap_or_default();
+            actions.push(Action::Ask(PeerInfo { id, addresses }, request.clone(), Role::Correct));
         }
     }
 }
@@ -441,10 +330,7 @@ impl Walk {
 impl Goal {
     /// A search for at most `want` providers.
     pub(crate) fn find_providers(want: usize) -> Self {
-        Self::FindProviders {
-            want: want.min(MAX_PROVIDERS),
-            found: BTreeSet::new(),
-        }
+        Self::FindProviders { want: want.min(MAX_PROVIDERS), found: BTreeSet::new() }
     }
 }
 
@@ -456,37 +342,21 @@ mod tests {
     use crate::dht::lookup::Params;
     use crate::dht::testing::{Publisher, START, address, peer};
 
-    const CONTEXT: Context = Context {
-        checks: Checks {
-            at: START.wall,
-            tolerance: Duration::ZERO,
-        },
-        k: 20,
-        holders: 15,
-    };
+    const CONTEXT: Context =
+        Context { checks: Checks { at: START.wall, tolerance: Duration::ZERO }, k: 20, holders: 15 };
 
     fn info(n: u32) -> PeerInfo {
-        PeerInfo {
-            id: peer(n),
-            addresses: vec![address(n)],
-        }
+        PeerInfo { id: peer(n), addresses: vec![address(n)] }
     }
 
     fn query(request: Request, goal: Goal, starts: core::ops::Range<u32>) -> Query {
-        let params = Params {
-            k: 20,
-            alpha: 10,
-            beta: 3,
-        };
+        let params = Params { k: 20, alpha: 10, beta: 3 };
         let lookup = Lookup::new(peer(0), Key::of(request.key()), params, starts.map(info));
         Query::walk(QueryId(0), Duration::from_secs(60), lookup, request, goal)
     }
 
     /// Lets the query act; returns whom it asks, and what it tells.
-    fn act(
-        query: &mut Query,
-        step: impl FnOnce(&mut Query, &mut Vec<Action>),
-    ) -> (Vec<PeerId>, Vec<Event>) {
+    fn act(query: &mut Query, step: impl FnOnce(&mut Query, &mut Vec<Action>)) -> (Vec<PeerId>, Vec<Event>) {
         let (mut actions, mut asked, mut told) = (Vec::new(), Vec::new(), Vec::new());
         step(query, &mut actions);
         for action in actions {
@@ -506,51 +376,19 @@ mod tests {
         leads: &[PeerInfo],
     ) -> (Vec<PeerId>, Vec<Event>) {
         let (peer, request) = (&peer(from), &Request::Ping);
-        let answer = Answer {
-            role,
-            peer,
-            request,
-            result,
-            leads,
-        };
-        act(query, |query, actions| {
-            query.on_answer(&CONTEXT, answer, actions)
-        })
+        let answer = Answer { role, peer, request, result, leads };
+        act(query, |query, actions| query.on_answer(&CONTEXT, answer, actions))
     }
 
     #[test]
     fn a_peer_of_another_protocol_is_found_all_the_same() {
-        let request = Request::FindNode {
-            key: peer(5).to_bytes().into(),
-        };
-        let mut query = query(
-            request,
-            Goal::FindPeer(PeerInfo {
-                id: peer(5),
-                addresses: Vec::new(),
-            }),
-            1..3,
-        );
-        assert_eq!(
-            act(&mut query, |query, actions| query
-                .advance(&CONTEXT, actions))
-            .0
-            .len(),
-            2
-        );
-        let named = Response::FindNode {
-            closer: vec![info(5)],
-        };
-        assert_eq!(
-            answer(&mut query, Role::Walk, 1, Ok(&named), &[info(5)]),
-            (vec![peer(5)], vec![])
-        );
+        let request = Request::FindNode { key: peer(5).to_bytes().into() };
+        let mut query = query(request, Goal::FindPeer(PeerInfo { id: peer(5), addresses: Vec::new() }), 1..3);
+        assert_eq!(act(&mut query, |query, actions| query.advance(&CONTEXT, actions)).0.len(), 2);
+        let named = Response::FindNode { closer: vec![info(5)] };
+        assert_eq!(answer(&mut query, Role::Walk, 1, Ok(&named), &[info(5)]), (vec![peer(5)], vec![]));
         let (asked, told) = answer(&mut query, Role::Walk, 5, Err(RpcError::Unsupported), &[]);
-        let found = Event::FindPeerDone {
-            query: QueryId(0),
-            peer: info(5),
-            reached: true,
-        };
+        let found = Event::FindPeerDone { query: QueryId(0), peer: info(5), reached: true };
         assert_eq!((asked, told), (vec![], vec![found]));
         // One question is still out: the query is done, and closes with its answer.
         assert!(query.is_done() && !query.is_closed());
@@ -564,37 +402,17 @@ mod tests {
         let key: bytes::Bytes = publisher.name().routing_key().into();
         let holds = |sequence| {
             let value = publisher.record(sequence, 100).as_bytes().clone();
-            let record = Some(ValueRecord {
-                key: key.clone(),
-                value,
-                received: None,
-            });
-            Response::GetValue {
-                record,
-                closer: Vec::new(),
-            }
+            let record = Some(ValueRecord { key: key.clone(), value, received: None });
+            Response::GetValue { record, closer: Vec::new() }
         };
-        let goal = Goal::Get(Box::new(Get::new(
-            publisher.name(),
-            Until::First,
-            true,
-            None,
-        )));
+        let goal = Goal::Get(Box::new(Get::new(publisher.name(), Until::First, true, None)));
         let mut query = query(Request::GetValue { key: key.clone() }, goal, 1..6);
-        act(&mut query, |query, actions| {
-            query.advance(&CONTEXT, actions)
-        });
+        act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
         let (asked, told) = answer(&mut query, Role::Walk, 1, Ok(&holds(2)), &[]);
         assert!(asked.is_empty());
-        assert!(
-            matches!(&told[..], [Event::Found { .. }, Event::GetDone { .. }]),
-            "{told:?}"
-        );
+        assert!(matches!(&told[..], [Event::Found { .. }, Event::GetDone { .. }]), "{told:?}");
         // An older record earns a correction; a newer one is told, and earns one to those before.
-        assert_eq!(
-            answer(&mut query, Role::Walk, 2, Ok(&holds(1)), &[]),
-            (vec![peer(2)], vec![])
-        );
+        assert_eq!(answer(&mut query, Role::Walk, 2, Ok(&holds(1)), &[]), (vec![peer(2)], vec![]));
         let (asked, told) = answer(&mut query, Role::Walk, 3, Ok(&holds(3)), &[]);
         assert!(matches!(&told[..], [Event::Found { record, .. }] if record.sequence() == 3));
         assert_eq!(asked.len(), 2);
@@ -602,57 +420,22 @@ mod tests {
 
     #[test]
     fn the_deadline_ends_a_walk_with_what_it_has() {
-        let mut query = query(
-            Request::FindNode { key: "key".into() },
-            Goal::Closest,
-            1..30,
-        );
-        act(&mut query, |query, actions| {
-            query.advance(&CONTEXT, actions)
-        });
-        let (asked, told) = act(&mut query, |query, actions| {
-            query.on_deadline(&CONTEXT, actions)
-        });
-        assert_eq!(
-            (asked, told),
-            (
-                vec![],
-                vec![Event::ClosestDone {
-                    query: QueryId(0),
-                    closest: vec![]
-                }]
-            )
-        );
+        let mut query = query(Request::FindNode { key: "key".into() }, Goal::Closest, 1..30);
+        act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
+        let (asked, told) = act(&mut query, |query, actions| query.on_deadline(&CONTEXT, actions));
+        assert_eq!((asked, told), (vec![], vec![Event::ClosestDone { query: QueryId(0), closest: vec![] }]));
         assert!(query.is_done() && !query.is_closed());
     }
 
     #[test]
     fn what_is_provided_goes_to_those_that_answered() {
-        let mut query = query(
-            Request::FindNode { key: "key".into() },
-            Goal::Provide(info(0)),
-            1..3,
-        );
-        act(&mut query, |query, actions| {
-            query.advance(&CONTEXT, actions)
-        });
+        let mut query = query(Request::FindNode { key: "key".into() }, Goal::Provide(info(0)), 1..3);
+        act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
         let nobody = Response::FindNode { closer: Vec::new() };
-        assert_eq!(
-            answer(&mut query, Role::Walk, 1, Err(RpcError::Reset), &[]),
-            (vec![], vec![])
-        );
-        assert_eq!(
-            answer(&mut query, Role::Walk, 2, Ok(&nobody), &[]),
-            (vec![peer(2)], vec![])
-        );
+        assert_eq!(answer(&mut query, Role::Walk, 1, Err(RpcError::Reset), &[]), (vec![], vec![]));
+        assert_eq!(answer(&mut query, Role::Walk, 2, Ok(&nobody), &[]), (vec![peer(2)], vec![]));
         let (_, told) = answer(&mut query, Role::Send, 2, Ok(&Response::AddProvider), &[]);
-        assert!(
-            matches!(
-                &told[..],
-                [Event::Receipt { .. }, Event::PutDone { success: true, .. }]
-            ),
-            "{told:?}"
-        );
+        assert!(matches!(&told[..], [Event::Receipt { .. }, Event::PutDone { success: true, .. }]), "{told:?}");
         assert!(query.is_closed());
     }
 }

@@ -81,11 +81,7 @@ pub(crate) enum Expired {
 
 impl<P> Rpcs<P> {
     pub(crate) fn new() -> Self {
-        Self {
-            next: 0,
-            pending: BTreeMap::new(),
-            timers: BTreeSet::new(),
-        }
+        Self { next: 0, pending: BTreeMap::new(), timers: BTreeSet::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -103,21 +99,10 @@ impl<P> Rpcs<P> {
     ) -> RpcId {
         let id = RpcId(self.next);
         self.next += 1;
-        let slow = patience
-            .filter(|patience| *patience < HARD_TIMEOUT)
-            .map(|patience| now + patience);
+        let slow = patience.filter(|patience| *patience < HARD_TIMEOUT).map(|patience| now + patience);
         self.timers.extend(slow.map(|at| (at, id)));
         self.timers.insert((now + HARD_TIMEOUT, id));
-        self.pending.insert(
-            id,
-            Pending {
-                peer,
-                request,
-                sent: now,
-                purpose,
-                slow,
-            },
-        );
+        self.pending.insert(id, Pending { peer, request, sent: now, purpose, slow });
         id
     }
 
@@ -150,11 +135,7 @@ impl<P> Rpcs<P> {
         let (at, id) = self.timers.first().copied().filter(|(at, _)| *at <= now)?;
         self.timers.remove(&(at, id));
         let slow = self.pending.get(&id)?.slow == Some(at);
-        Some(if slow {
-            Expired::Slow(id)
-        } else {
-            Expired::Over(id)
-        })
+        Some(if slow { Expired::Slow(id) } else { Expired::Over(id) })
     }
 }
 
@@ -166,10 +147,7 @@ mod tests {
     #[test]
     fn first_slow_then_over() {
         let mut rpcs = Rpcs::new();
-        let info = || PeerInfo {
-            id: peer(1),
-            addresses: Vec::new(),
-        };
+        let info = || PeerInfo { id: peer(1), addresses: Vec::new() };
         let second = Duration::from_secs(1);
         let first = rpcs.start(second, info(), Request::Ping, (), Some(second));
         let other = rpcs.start(second, info(), Request::Ping, (), None);

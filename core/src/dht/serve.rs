@@ -51,21 +51,14 @@ impl Server {
                         false => peers.addresses(&wanted),
                     };
                     if !addresses.is_empty() {
-                        closer.insert(
-                            0,
-                            PeerInfo {
-                                id: wanted,
-                                addresses,
-                            },
-                        );
+                        closer.insert(0, PeerInfo { id: wanted, addresses });
                     }
                 }
                 Response::FindNode { closer }
             }
-            Request::GetValue { key } => Response::GetValue {
-                record: self.values.get(now, &key),
-                closer: closer(&key),
-            },
+            Request::GetValue { key } => {
+                Response::GetValue { record: self.values.get(now, &key), closer: closer(&key) }
+            }
             Request::PutValue { record } => {
                 // What we put ourselves is on nobody's account.
                 let account = (from.id != local.id).then_some(from.id);
@@ -87,10 +80,9 @@ impl Server {
                 self.providers.add(now.monotonic, key, provider)?;
                 Response::AddProvider
             }
-            Request::GetProviders { key } => Response::GetProviders {
-                providers: self.providers.get(now.monotonic, &key),
-                closer: closer(&key),
-            },
+            Request::GetProviders { key } => {
+                Response::GetProviders { providers: self.providers.get(now.monotonic, &key), closer: closer(&key) }
+            }
         })
     }
 }
@@ -111,10 +103,7 @@ mod tests {
     }
 
     fn info(n: u32) -> PeerInfo {
-        PeerInfo {
-            id: peer(n),
-            addresses: vec![address(n)],
-        }
+        PeerInfo { id: peer(n), addresses: vec![address(n)] }
     }
 
     impl Bed {
@@ -123,22 +112,11 @@ mod tests {
             for n in 1..100 {
                 peers.met(Duration::ZERO, &info(n), Duration::ZERO, true);
             }
-            Self {
-                server: Server::new(Key::of_peer(&peer(0)), &Limits::default()),
-                peers,
-                persist: Vec::new(),
-            }
+            Self { server: Server::new(Key::of_peer(&peer(0)), &Limits::default()), peers, persist: Vec::new() }
         }
 
         fn ask(&mut self, from: u32, request: Request) -> Result<Response, Refused> {
-            self.server.answer(
-                START,
-                &info(from),
-                &info(0),
-                request,
-                &self.peers,
-                &mut self.persist,
-            )
+            self.server.answer(START, &info(from), &info(0), request, &self.peers, &mut self.persist)
         }
     }
 
@@ -149,26 +127,11 @@ mod tests {
     #[test]
     fn find_node_names_the_nearest_and_the_wanted() {
         let mut bed = Bed::new();
-        let closer = bed
-            .ask(500, Request::FindNode { key: id(7) })
-            .unwrap()
-            .closer()
-            .to_vec();
+        let closer = bed.ask(500, Request::FindNode { key: id(7) }).unwrap().closer().to_vec();
         assert_eq!(closer[0], info(7));
         assert!((20..=21).contains(&closer.len()));
-        assert_eq!(
-            bed.ask(500, Request::FindNode { key: id(0) })
-                .unwrap()
-                .closer()[0],
-            info(0)
-        );
-        assert!(
-            bed.ask(7, Request::FindNode { key: id(7) })
-                .unwrap()
-                .closer()
-                .iter()
-                .all(|near| near.id != peer(7))
-        );
+        assert_eq!(bed.ask(500, Request::FindNode { key: id(0) }).unwrap().closer()[0], info(0));
+        assert!(bed.ask(7, Request::FindNode { key: id(7) }).unwrap().closer().iter().all(|near| near.id != peer(7)));
         assert_eq!(bed.ask(500, Request::Ping), Ok(Response::Ping));
     }
 
@@ -185,50 +148,22 @@ mod tests {
         assert!(
             matches!(bed.ask(1, get.clone()), Ok(Response::GetValue { record: None, closer }) if closer.len() == 20)
         );
-        assert_eq!(
-            bed.ask(1, Request::PutValue { record: wire(2) }),
-            Ok(Response::PutValue { record: wire(2) })
-        );
-        assert_eq!(
-            bed.ask(1, Request::PutValue { record: wire(1) }),
-            Err(Refused::Older)
-        );
-        assert!(
-            matches!(&bed.persist[..], [Persist::Store { value, .. }] if *value == wire(2).value)
-        );
-        let Ok(Response::GetValue {
-            record: Some(record),
-            ..
-        }) = bed.ask(2, get)
-        else {
-            panic!()
-        };
-        assert_eq!(
-            (record.value, record.received),
-            (wire(2).value, Some(START.wall))
-        );
+        assert_eq!(bed.ask(1, Request::PutValue { record: wire(2) }), Ok(Response::PutValue { record: wire(2) }));
+        assert_eq!(bed.ask(1, Request::PutValue { record: wire(1) }), Err(Refused::Older));
+        assert!(matches!(&bed.persist[..], [Persist::Store { value, .. }] if *value == wire(2).value));
+        let Ok(Response::GetValue { record: Some(record), .. }) = bed.ask(2, get) else { panic!() };
+        assert_eq!((record.value, record.received), (wire(2).value, Some(START.wall)));
     }
 
     #[test]
     fn a_provider_names_only_itself_and_at_allowed_addresses() {
         let mut bed = Bed::new();
         let key = Bytes::from_static(b"hash");
-        let add = |providers| Request::AddProvider {
-            key: key.clone(),
-            providers,
-        };
+        let add = |providers| Request::AddProvider { key: key.clone(), providers };
         assert_eq!(bed.ask(1, add(vec![info(2)])), Err(Refused::NotTheProvider));
-        let private = PeerInfo {
-            id: peer(3),
-            addresses: vec!["/ip4/10.0.0.1/tcp/1".parse().unwrap()],
-        };
-        assert_eq!(
-            bed.ask(3, add(vec![info(2), private])),
-            Ok(Response::AddProvider)
-        );
-        let Ok(Response::GetProviders { providers, closer }) =
-            bed.ask(1, Request::GetProviders { key })
-        else {
+        let private = PeerInfo { id: peer(3), addresses: vec!["/ip4/10.0.0.1/tcp/1".parse().unwrap()] };
+        assert_eq!(bed.ask(3, add(vec![info(2), private])), Ok(Response::AddProvider));
+        let Ok(Response::GetProviders { providers, closer }) = bed.ask(1, Request::GetProviders { key }) else {
             panic!()
         };
         assert_eq!(providers, [info(3)]);

@@ -93,10 +93,7 @@ impl Table {
 
     /// How many entries are not suspected.
     pub(crate) fn live(&self) -> usize {
-        self.entries
-            .values()
-            .filter(|entry| entry.failures < SUSPECT)
-            .count()
+        self.entries.values().filter(|entry| entry.failures < SUSPECT).count()
     }
 
     pub(crate) fn contains(&self, key: &Key) -> bool {
@@ -105,18 +102,13 @@ impl Table {
 
     /// Whether the entry failed since it last answered.
     pub(crate) fn is_suspected(&self, key: &Key) -> bool {
-        self.entries
-            .get(key)
-            .is_some_and(|entry| entry.failures > 0)
+        self.entries.get(key).is_some_and(|entry| entry.failures > 0)
     }
 
     /// The `n` entries nearest to `target` that are not suspected.
     pub(crate) fn closest(&self, target: &Key, n: usize) -> Vec<(&Key, PeerId)> {
         let live = |entry: &Entry| entry.failures < SUSPECT;
-        nearest(&self.entries, target, n, live)
-            .into_iter()
-            .map(|(key, entry)| (key, entry.peer))
-            .collect()
+        nearest(&self.entries, target, n, live).into_iter().map(|(key, entry)| (key, entry.peer)).collect()
     }
 
     /// Offers a peer that has just answered a walk's question, and so proved itself a server at its addresses.
@@ -147,25 +139,14 @@ impl Table {
         }
         let check = now + FIRST_CHECK;
         self.checks.insert((check, key));
-        self.entries.insert(
-            key,
-            Entry {
-                peer,
-                groups,
-                failures: 0,
-                interval: FIRST_CHECK,
-                check,
-            },
-        );
+        self.entries.insert(key, Entry { peer, groups, failures: 0, interval: FIRST_CHECK, check });
         Offer::Added
     }
 
     /// Whether a peer that is not in would be let in or could replace a suspect one: whether to ask it at all.
     pub(crate) fn wants(&self, key: &Key) -> bool {
         let prefix = self.local.common_prefix(key);
-        prefix < BITS
-            && !self.contains(key)
-            && (self.has_room(prefix) || self.suspect_in(prefix).is_some())
+        prefix < BITS && !self.contains(key) && (self.has_room(prefix) || self.suspect_in(prefix).is_some())
     }
 
     /// Remembers a peer for when a place becomes free.
@@ -252,13 +233,7 @@ impl Table {
     /// At most `n` entries whose check is due. Each one's next check is set as if it had failed to be quiet: the
     /// answer, or its lack, sets it again.
     pub(crate) fn due(&mut self, now: Duration, n: usize) -> Vec<PeerId> {
-        let due: Vec<_> = self
-            .checks
-            .iter()
-            .take_while(|(at, _)| *at <= now)
-            .take(n)
-            .copied()
-            .collect();
+        let due: Vec<_> = self.checks.iter().take_while(|(at, _)| *at <= now).take(n).copied().collect();
         let mut peers = Vec::new();
         for (at, key) in due {
             if let Some(entry) = self.entries.get_mut(&key) {
@@ -282,62 +257,35 @@ impl Table {
 
     /// The prefixes, up to the deepest one in use, through which no lookup went since `since`.
     pub(crate) fn stale(&self, since: Duration) -> Vec<u32> {
-        let fresh = |prefix: &u32| {
-            self.buckets
-                .get(prefix)
-                .and_then(|bucket| bucket.refreshed)
-                .is_some_and(|at| at >= since)
-        };
-        (0..=self.deepest())
-            .filter(|prefix| !fresh(prefix))
-            .collect()
+        let fresh =
+            |prefix: &u32| self.buckets.get(prefix).and_then(|bucket| bucket.refreshed).is_some_and(|at| at >= since);
+        (0..=self.deepest()).filter(|prefix| !fresh(prefix)).collect()
     }
 
     fn deepest(&self) -> u32 {
         let used = |(_, bucket): &(&u32, &Bucket)| !bucket.members.is_empty();
-        self.buckets
-            .iter()
-            .rev()
-            .find(used)
-            .map_or(0, |(prefix, _)| *prefix)
+        self.buckets.iter().rev().find(used).map_or(0, |(prefix, _)| *prefix)
     }
 
     fn has_room(&self, prefix: u32) -> bool {
-        self.buckets
-            .get(&prefix)
-            .is_none_or(|bucket| bucket.members.len() < self.k)
+        self.buckets.get(&prefix).is_none_or(|bucket| bucket.members.len() < self.k)
     }
 
     /// The member of a full bucket that a newcomer may replace: the most suspected one.
     fn suspect_in(&self, prefix: u32) -> Option<Key> {
         let members = &self.buckets.get(&prefix)?.members;
         let failures = |key: &Key| self.entries.get(key).map_or(0, |entry| entry.failures);
-        members
-            .iter()
-            .copied()
-            .filter(|key| failures(key) >= SUSPECT)
-            .max_by_key(failures)
+        members.iter().copied().filter(|key| failures(key) >= SUSPECT).max_by_key(failures)
     }
 
     fn is_diverse(&self, prefix: u32, groups: &BTreeSet<Group>) -> bool {
-        let members = self
-            .buckets
-            .get(&prefix)
-            .map(|bucket| bucket.members.as_slice())
-            .unwrap_or_default();
+        let members = self.buckets.get(&prefix).map(|bucket| bucket.members.as_slice()).unwrap_or_default();
         let in_bucket = |group: &Group| {
-            let has = |key: &&Key| {
-                self.entries
-                    .get(key)
-                    .is_some_and(|entry| entry.groups.contains(group))
-            };
+            let has = |key: &&Key| self.entries.get(key).is_some_and(|entry| entry.groups.contains(group));
             members.iter().filter(has).count()
         };
         groups.iter().all(|group| {
-            self.groups
-                .get(group)
-                .is_none_or(|count| *count < GROUP_PER_TABLE)
-                && in_bucket(group) < GROUP_PER_BUCKET
+            self.groups.get(group).is_none_or(|count| *count < GROUP_PER_TABLE) && in_bucket(group) < GROUP_PER_BUCKET
         })
     }
 }
@@ -403,12 +351,7 @@ mod tests {
         table.failed(NOW, &suspect, true);
         assert!(table.contains(&suspect));
         assert_eq!(table.live(), 19);
-        assert!(
-            table
-                .closest(&suspect, 20)
-                .iter()
-                .all(|(key, _)| **key != suspect)
-        );
+        assert!(table.closest(&suspect, 20).iter().all(|(key, _)| **key != suspect));
         assert_eq!(offer(&mut table, peers[20]), Offer::Added);
         assert!(!table.contains(&suspect));
     }
@@ -466,12 +409,7 @@ mod tests {
             }
         }
         assert_eq!(added, GROUP_PER_TABLE);
-        assert!(
-            table
-                .buckets
-                .values()
-                .all(|bucket| bucket.members.len() <= GROUP_PER_BUCKET)
-        );
+        assert!(table.buckets.values().all(|bucket| bucket.members.len() <= GROUP_PER_BUCKET));
         let gone = *table.entries.keys().next().unwrap();
         table.remove(&gone);
         assert!((1..200).any(|n| table.offer(NOW, peer(n), group()) == Offer::Added));
@@ -488,10 +426,7 @@ mod tests {
         assert_eq!(table.stale(NOW), (0..=deepest).collect::<Vec<_>>());
         table.refreshed(NOW, &key(far().next().unwrap()));
         assert_eq!(table.stale(NOW), (1..=deepest).collect::<Vec<_>>());
-        assert_eq!(
-            table.stale(NOW + Duration::from_secs(1)).len(),
-            deepest as usize + 1
-        );
+        assert_eq!(table.stale(NOW + Duration::from_secs(1)).len(), deepest as usize + 1);
     }
 
     proptest! {

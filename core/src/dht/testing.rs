@@ -11,10 +11,7 @@ use crate::name::Name;
 use crate::record::{Checks, RecordBuilder, Verified};
 use crate::time::{Now, Timestamp};
 
-pub(crate) const START: Now = Now {
-    monotonic: Duration::from_secs(1000),
-    wall: Timestamp::UNIX_EPOCH,
-};
+pub(crate) const START: Now = Now { monotonic: Duration::from_secs(1000), wall: Timestamp::UNIX_EPOCH };
 
 pub(crate) fn peer(n: u32) -> PeerId {
     PeerId::from_bytes(&[&[0x12, 0x20][..], &Sha256::digest(n.to_be_bytes())].concat()).unwrap()
@@ -41,11 +38,7 @@ impl Publisher {
     /// A record that ends `eol` seconds after [`START`].
     pub(crate) fn record(&self, sequence: u64, eol: i64) -> Verified {
         let eol = Timestamp::from_unix_secs(eol);
-        let record = RecordBuilder::new("/ipfs/bafkqaaa".parse().unwrap(), sequence, eol)
-            .sign(&self.0)
-            .unwrap();
-        Checks::at(Timestamp::MIN)
-            .verify(record.as_bytes().clone(), &self.name())
-            .unwrap()
+        let record = RecordBuilder::new("/ipfs/bafkqaaa".parse().unwrap(), sequence, eol).sign(&self.0).unwrap();
+        Checks::at(Timestamp::MIN).verify(record.as_bytes().clone(), &self.name()).unwrap()
     }
 }

@@ -95,11 +95,7 @@ impl Stored {
     }
 
     fn is_dead(&self, now: Now) -> bool {
-        self.expires <= now.monotonic
-            || self
-                .verified
-                .as_ref()
-                .is_some_and(|record| record.is_expired(now.wall))
+        self.expires <= now.monotonic || self.verified.as_ref().is_some_and(|record| record.is_expired(now.wall))
     }
 }
 
@@ -126,14 +122,7 @@ pub(crate) struct Taken {
 
 impl Values {
     pub(crate) fn new(local: Key, quota: Quota) -> Self {
-        Self {
-            local,
-            quota,
-            stored: BTreeMap::new(),
-            expiry: BTreeSet::new(),
-            bytes: 0,
-            used: BTreeMap::new(),
-        }
+        Self { local, quota, stored: BTreeMap::new(), expiry: BTreeSet::new(), bytes: 0, used: BTreeMap::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -146,10 +135,7 @@ impl Values {
 
     /// The record under `key`, unless it has expired.
     pub(crate) fn get(&self, now: Now, key: &[u8]) -> Option<ValueRecord> {
-        self.alive(now, key).map(|stored| ValueRecord {
-            received: Some(stored.received),
-            ..stored.record.clone()
-        })
+        self.alive(now, key).map(|stored| ValueRecord { received: Some(stored.received), ..stored.record.clone() })
     }
 
     /// The verified record of a name, unless it has expired.
@@ -158,9 +144,7 @@ impl Values {
     }
 
     fn alive(&self, now: Now, key: &[u8]) -> Option<&Stored> {
-        self.stored
-            .get(&self.place(key))
-            .filter(|stored| stored.record.key == key && !stored.is_dead(now))
+        self.stored.get(&self.place(key)).filter(|stored| stored.record.key == key && !stored.is_dead(now))
     }
 
     /// Takes a record that came at `received` from a peer, or from ourselves. The very same bytes refresh the clock
@@ -174,15 +158,12 @@ impl Values {
     ) -> Result<Taken, Refused> {
         let place = self.place(&record.key);
         let old = self.stored.get(&place).filter(|old| !old.is_dead(now));
-        let same =
-            old.filter(|old| old.record.value == record.value && old.record.key == record.key);
+        let same = old.filter(|old| old.record.value == record.value && old.record.key == record.key);
         let verified = match same {
             Some(same) => same.verified.clone(),
             None => {
                 let verified = verify(now, &record)?;
-                let newer = old
-                    .and_then(|old| old.verified.as_ref())
-                    .zip(verified.as_ref());
+                let newer = old.and_then(|old| old.verified.as_ref()).zip(verified.as_ref());
                 if newer.is_some_and(|(old, new)| compare(new, old).is_lt()) {
                     return Err(Refused::Older);
                 }
@@ -196,17 +177,8 @@ impl Values {
         if let Some(verified) = &verified {
             left = left.min(verified.eol().saturating_since(now.wall));
         }
-        let record = ValueRecord {
-            received: None,
-            ..record
-        };
-        let new = Stored {
-            record,
-            verified,
-            received,
-            expires: now.monotonic + left,
-            from,
-        };
+        let record = ValueRecord { received: None, ..record };
+        let new = Stored { record, verified, received, expires: now.monotonic + left, from };
         let replaced = self.remove(&place);
         match self.make_room(&place, &new) {
             Ok(evicted) => {
@@ -225,12 +197,7 @@ impl Values {
     /// Drops what has expired; returns the keys.
     pub(crate) fn expire(&mut self, now: Now) -> Vec<Bytes> {
         let mut keys = Vec::new();
-        while let Some((_, place)) = self
-            .expiry
-            .first()
-            .copied()
-            .filter(|(at, _)| *at <= now.monotonic)
-        {
+        while let Some((_, place)) = self.expiry.first().copied().filter(|(at, _)| *at <= now.monotonic) {
             keys.extend(self.remove(&place).map(|stored| stored.record.key));
         }
         keys
@@ -246,16 +213,8 @@ impl Values {
 
     /// Gives up the farthest record if that makes room for a nearer one.
     fn make_room(&mut self, place: &Distance, new: &Stored) -> Result<Option<Bytes>, Refused> {
-        let Quota {
-            entries,
-            bytes,
-            entries_per_peer,
-            bytes_per_peer,
-        } = self.quota;
-        let (count, used) = new
-            .from
-            .and_then(|from| self.used.get(&from).copied())
-            .unwrap_or_default();
+        let Quota { entries, bytes, entries_per_peer, bytes_per_peer } = self.quota;
+        let (count, used) = new.from.and_then(|from| self.used.get(&from).copied()).unwrap_or_default();
         if new.from.is_some() && (count >= entries_per_peer || used + new.size() > bytes_per_peer) {
             return Err(Refused::PeerQuota);
         }
@@ -303,18 +262,11 @@ impl Values {
 fn verify(now: Now, record: &ValueRecord) -> Result<Option<Verified>, Refused> {
     if let Some(hash) = record.key.strip_prefix(PUBLIC_KEY_PREFIX) {
         let name = Name::from_bytes(hash).map_err(|_| Refused::UnknownKey)?;
-        let is_it = name.is_of_key_bytes(&record.value)
-            && PublicKey::decode_protobuf(&record.value).is_ok();
-        return if is_it {
-            Ok(None)
-        } else {
-            Err(Refused::NotTheKey)
-        };
+        let is_it = name.is_of_key_bytes(&record.value) && PublicKey::decode_protobuf(&record.value).is_ok();
+        return if is_it { Ok(None) } else { Err(Refused::NotTheKey) };
     }
     let name = Name::from_routing_key(&record.key).map_err(|_| Refused::UnknownKey)?;
-    Ok(Some(
-        Checks::at(now.wall).verify(record.value.clone(), &name)?,
-    ))
+    Ok(Some(Checks::at(now.wall).verify(record.value.clone(), &name)?))
 }
 
 #[cfg(test)]
@@ -324,12 +276,7 @@ mod tests {
     use crate::key::{KeyType, SecretKey, Signer};
     use proptest::prelude::*;
 
-    const QUOTA: Quota = Quota {
-        entries: 100,
-        bytes: 100_000,
-        entries_per_peer: 50,
-        bytes_per_peer: 50_000,
-    };
+    const QUOTA: Quota = Quota { entries: 100, bytes: 100_000, entries_per_peer: 50, bytes_per_peer: 50_000 };
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn values(quota: Quota) -> Values {
@@ -337,17 +284,11 @@ mod tests {
     }
 
     fn wire(record: &Verified) -> ValueRecord {
-        ValueRecord {
-            key: record.name().routing_key().into(),
-            value: record.as_bytes().clone(),
-            received: None,
-        }
+        ValueRecord { key: record.name().routing_key().into(), value: record.as_bytes().clone(), received: None }
     }
 
     fn put(values: &mut Values, now: Now, from: u32, record: &Verified) -> Result<(), Refused> {
-        values
-            .put(now, Some(peer(from)), wire(record), now.wall)
-            .map(drop)
+        values.put(now, Some(peer(from)), wire(record), now.wall).map(drop)
     }
 
     #[test]
@@ -361,27 +302,14 @@ mod tests {
         assert_eq!(put(&mut values, START, 1, &old), Err(Refused::Older));
         let later = START.after(40 * HOUR);
         assert_eq!(put(&mut values, later, 2, &new), Ok(()));
-        let kept = values
-            .get(START.after(87 * HOUR), &publisher.name().routing_key())
-            .unwrap();
-        assert_eq!(
-            (kept.value, kept.received),
-            (new.as_bytes().clone(), Some(later.wall))
-        );
+        let kept = values.get(START.after(87 * HOUR), &publisher.name().routing_key()).unwrap();
+        assert_eq!((kept.value, kept.received), (new.as_bytes().clone(), Some(later.wall)));
         assert_eq!(values.used.keys().collect::<Vec<_>>(), [&peer(1)]);
         let end = START.after(88 * HOUR);
         assert!(values.get(end, &publisher.name().routing_key()).is_none());
         assert_eq!(values.next_timeout(), Some(end.monotonic));
         assert_eq!(values.expire(end).len(), 1);
-        assert_eq!(
-            (
-                values.len(),
-                values.bytes,
-                values.used.len(),
-                values.next_timeout()
-            ),
-            (0, 0, 0, None)
-        );
+        assert_eq!((values.len(), values.bytes, values.used.len(), values.next_timeout()), (0, 0, 0, None));
     }
 
     #[test]
@@ -394,78 +322,41 @@ mod tests {
         ));
         let mut record = wire(&publisher.record(1, 100));
         record.key = Publisher::new(2).name().routing_key().into();
-        assert!(matches!(
-            values.put(START, None, record.clone(), START.wall),
-            Err(Refused::Invalid(_))
-        ));
+        assert!(matches!(values.put(START, None, record.clone(), START.wall), Err(Refused::Invalid(_))));
         for key in [&b"/ipns/"[..], b"/foo/x", b"", b"/pk/", b"/ipns/\x12\x20"] {
             record.key = Bytes::copy_from_slice(key);
-            assert_eq!(
-                values.put(START, None, record.clone(), START.wall),
-                Err(Refused::UnknownKey)
-            );
+            assert_eq!(values.put(START, None, record.clone(), START.wall), Err(Refused::UnknownKey));
         }
         assert_eq!(values.len(), 0);
         // What expires is replaced by anything valid, even by an older record.
         assert_eq!(put(&mut values, START, 1, &publisher.record(2, 10)), Ok(()));
-        assert_eq!(
-            put(&mut values, START, 1, &publisher.record(1, 100)),
-            Err(Refused::Older)
-        );
-        assert_eq!(
-            put(
-                &mut values,
-                START.after(10 * Duration::from_secs(1)),
-                1,
-                &publisher.record(1, 100)
-            ),
-            Ok(())
-        );
+        assert_eq!(put(&mut values, START, 1, &publisher.record(1, 100)), Err(Refused::Older));
+        assert_eq!(put(&mut values, START.after(10 * Duration::from_secs(1)), 1, &publisher.record(1, 100)), Ok(()));
     }
 
     #[test]
     fn public_keys_must_be_what_the_key_names() {
-        let key = SecretKey::generate(KeyType::Ed25519, [4; 32], 0)
-            .unwrap()
-            .public_key();
-        let other = SecretKey::generate(KeyType::Ed25519, [5; 32], 0)
-            .unwrap()
-            .public_key();
+        let key = SecretKey::generate(KeyType::Ed25519, [4; 32], 0).unwrap().public_key();
+        let other = SecretKey::generate(KeyType::Ed25519, [5; 32], 0).unwrap().public_key();
         let wire = |named: &PublicKey, value: &PublicKey| ValueRecord {
-            key: [PUBLIC_KEY_PREFIX, &named.to_name().to_bytes()]
-                .concat()
-                .into(),
+            key: [PUBLIC_KEY_PREFIX, &named.to_name().to_bytes()].concat().into(),
             value: value.encode_protobuf().into(),
             received: None,
         };
         let mut values = values(QUOTA);
-        assert!(
-            values
-                .put(START, None, wire(&key, &key), START.wall)
-                .is_ok()
-        );
-        assert_eq!(
-            values.put(START, None, wire(&key, &other), START.wall),
-            Err(Refused::NotTheKey)
-        );
+        assert!(values.put(START, None, wire(&key, &key), START.wall).is_ok());
+        assert_eq!(values.put(START, None, wire(&key, &other), START.wall), Err(Refused::NotTheKey));
     }
 
     #[test]
     fn a_peer_has_a_quota_and_the_farthest_goes_first() {
-        let quota = Quota {
-            entries: 6,
-            entries_per_peer: 4,
-            ..QUOTA
-        };
+        let quota = Quota { entries: 6, entries_per_peer: 4, ..QUOTA };
         let mut values = values(quota);
         let records: Vec<_> = (0..30).map(|n| Publisher::new(n).record(1, 1000)).collect();
         for record in &records[..4] {
             assert_eq!(put(&mut values, START, 1, record), Ok(()));
         }
-        assert_eq!(
-            put(&mut values, START, 1, &records[4]),
-            Err(Refused::PeerQuota)
-        );
+        assert_eq!(put(&mut values, START, 1, &records[4]), Err(Refused::PeerQuota));
         assert_eq!(put(&mut values, START, 1, &records[3]), Ok(()));
         for (n, record) in records[4..].iter().enumerate() {
             let farthest = values.stored.keys().last().copied();

@@ -48,9 +48,7 @@ impl<'a> Fields<'a> {
             5 => self.take(4).map(|_| Field::Fixed)?,
             _ => return None,
         };
-        (1..1 << 29)
-            .contains(&(tag >> 3))
-            .then_some((tag >> 3, field))
+        (1..1 << 29).contains(&(tag >> 3)).then_some((tag >> 3, field))
     }
 }
 

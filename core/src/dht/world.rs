@@ -10,8 +10,8 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use super::bootstrap::Upkeep;
 use super::testing::{START, address, peer};
 use super::{
-    Config, Dht, Event, InboundId, Key, Limits, Mode, Output, PeerInfo, QueryId, Request, Response,
-    RpcError, RpcId, ValueRecord,
+    Config, Dht, Event, InboundId, Key, Limits, Mode, Output, PeerInfo, QueryId, Request, Response, RpcError, RpcId,
+    ValueRecord,
 };
 use crate::time::Now;
 
@@ -60,10 +60,7 @@ pub(super) struct World {
 }
 
 pub(super) fn info(n: usize) -> PeerInfo {
-    PeerInfo {
-        id: peer(n as u32),
-        addresses: vec![address(n as u32)],
-    }
+    PeerInfo { id: peer(n as u32), addresses: vec![address(n as u32)] }
 }
 
 pub(super) fn config() -> Config {
@@ -71,10 +68,7 @@ pub(super) fn config() -> Config {
     Config {
         mode: Mode::Server,
         refresh: Duration::from_secs(24 * 3600),
-        limits: Limits {
-            book: 400,
-            ..Limits::default()
-        },
+        limits: Limits { book: 400, ..Limits::default() },
         ..Config::public()
     }
 }
@@ -112,15 +106,8 @@ impl World {
             others.extend((0..known).map(|_| world.rng.next_u32() as usize % n));
             for other in others {
                 let dht = &mut world.nodes[*node].dht;
-                dht.peers.met(
-                    START.monotonic,
-                    &info(other),
-                    Duration::from_millis(150),
-                    true,
-                );
-                dht.peers
-                    .table
-                    .refreshed(START.monotonic, &Key::of_peer(&info(other).id));
+                dht.peers.met(START.monotonic, &info(other), Duration::from_millis(150), true);
+                dht.peers.table.refreshed(START.monotonic, &Key::of_peer(&info(other).id));
             }
             let dht = &mut world.nodes[*node].dht;
             dht.bootstrap.finished(Upkeep::Own { seeds: false }, 1);
@@ -140,12 +127,7 @@ impl World {
         self.rng.fill_bytes(&mut seed);
         let mut dht = Dht::new(config, info(n).id, seed, self.now);
         dht.set_addresses(info(n).addresses);
-        self.nodes.push(Node {
-            dht,
-            alive: true,
-            behaviour: Behaviour::Honest,
-            wake: None,
-        });
+        self.nodes.push(Node { dht, alive: true, behaviour: Behaviour::Honest, wake: None });
         self.by_peer.insert(info(n).id, n);
         self.drain(n);
         n
@@ -172,22 +154,14 @@ impl World {
 
     pub(super) fn run_for(&mut self, time: Duration) {
         let end = self.now.monotonic + time;
-        while self
-            .queue
-            .first_key_value()
-            .is_some_and(|((at, _), _)| *at <= end)
-        {
+        while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end) {
             self.step();
         }
         self.now = self.now.after(end - self.now.monotonic);
     }
 
     /// Runs until `node` tells an event that `wanted` maps to a value; says how long that took.
-    pub(super) fn until<T>(
-        &mut self,
-        node: usize,
-        wanted: impl Fn(&Event) -> Option<T>,
-    ) -> (T, Duration) {
+    pub(super) fn until<T>(&mut self, node: usize, wanted: impl Fn(&Event) -> Option<T>) -> (T, Duration) {
         let start = self.now.monotonic;
         let mut seen = 0;
         loop {
@@ -198,18 +172,13 @@ impl World {
             }
             seen = self.events.len();
             assert!(self.step(), "nothing happens any more");
-            assert!(
-                self.now.monotonic < start + Duration::from_secs(120),
-                "an operation does not end"
-            );
+            assert!(self.now.monotonic < start + Duration::from_secs(120), "an operation does not end");
         }
     }
 
     /// Runs until the query is closed.
     pub(super) fn close(&mut self, node: usize, query: QueryId) {
-        self.until(node, |event| {
-            (*event == Event::Closed { query }).then_some(())
-        });
+        self.until(node, |event| (*event == Event::Closed { query }).then_some(()));
     }
 
     fn step(&mut self) -> bool {
@@ -243,14 +212,8 @@ impl World {
             (Behaviour::NamesNobody, Request::PutValue { .. }) => Some(Err(RpcError::Reset)),
             (Behaviour::NamesNobody, request) => Some(Ok(nobody(request, &mut self.rng))),
             (Behaviour::Serves(record), Request::GetValue { key }) => {
-                let closer = self.nodes[to]
-                    .dht
-                    .peers
-                    .closer(&Key::of(key), &info(from).id);
-                Some(Ok(Response::GetValue {
-                    record: Some(record.clone()),
-                    closer,
-                }))
+                let closer = self.nodes[to].dht.peers.closer(&Key::of(key), &info(from).id);
+                Some(Ok(Response::GetValue { record: Some(record.clone()), closer }))
             }
             (Behaviour::Serves(_), Request::PutValue { .. }) => Some(Err(RpcError::Closed)),
             _ => None,
@@ -264,13 +227,7 @@ impl World {
         self.inbound.insert(inbound, (from, to, id));
         let is_server = self.nodes[from].dht.is_server();
         let node = &mut self.nodes[to].dht;
-        node.on_request(
-            self.now,
-            inbound,
-            info(from).id,
-            &info(from).addresses,
-            request,
-        );
+        node.on_request(self.now, inbound, info(from).id, &info(from).addresses, request);
         // What identify tells on a new connection.
         if is_server {
             node.add_peer(self.now, &info(from));
@@ -284,13 +241,7 @@ impl World {
                 self.note(node, &output);
             }
             match output {
-                Output::Rpc {
-                    id,
-                    peer,
-                    addresses,
-                    request,
-                    ..
-                } => self.send(node, id, peer, &addresses, request),
+                Output::Rpc { id, peer, addresses, request, .. } => self.send(node, id, peer, &addresses, request),
                 Output::Reply { to, response } => {
                     let (asker, _, id) = self.inbound.remove(&to).unwrap();
                     let result = match response {
@@ -318,9 +269,7 @@ impl World {
 
     fn note(&mut self, node: usize, output: &Output) {
         let what = match output {
-            Output::Rpc {
-                id, peer, request, ..
-            } => format!("{id:?}{peer}{:?}", request.key()),
+            Output::Rpc { id, peer, request, .. } => format!("{id:?}{peer}{:?}", request.key()),
             Output::Reply { to, response } => format!("{to:?}{}", response.is_ok()),
             other => format!("{other:?}"),
         };
@@ -329,14 +278,7 @@ impl World {
         self.trace = text.bytes().fold(self.trace, fold);
     }
 
-    fn send(
-        &mut self,
-        from: usize,
-        id: RpcId,
-        to: PeerId,
-        addresses: &[multiaddr::Multiaddr],
-        request: Request,
-    ) {
+    fn send(&mut self, from: usize, id: RpcId, to: PeerId, addresses: &[multiaddr::Multiaddr], request: Request) {
         self.rpcs += 1;
         let to = self.by_peer.get(&to).copied();
         let warm = to.is_some_and(|to| self.warm.contains(&(from, to)));
@@ -344,10 +286,7 @@ impl World {
         let target = to.filter(|to| self.nodes[*to].alive);
         let Some(to) = target else {
             // A dead dial: the time-out of a TCP connect.
-            return self.after(
-                Duration::from_secs(5),
-                What::Answer(from, id, Err(RpcError::DialFailed)),
-            );
+            return self.after(Duration::from_secs(5), What::Answer(from, id, Err(RpcError::DialFailed)));
         };
         if self.rng.next_u32() % 100 < self.loss {
             return;
@@ -360,23 +299,16 @@ impl World {
 
     /// Log-normal with a median of 130 ms and σ = 0.6, fixed for each pair.
     fn rtt(&self, a: usize, b: usize) -> Duration {
-        let pair = [a.min(b) as u32, a.max(b) as u32]
-            .map(u32::to_be_bytes)
-            .concat();
+        let pair = [a.min(b) as u32, a.max(b) as u32].map(u32::to_be_bytes).concat();
         let bytes = Key::of(&pair).to_bytes();
-        let sum: u32 = bytes
-            .chunks(2)
-            .take(12)
-            .map(|two| u32::from(two[0]) << 8 | u32::from(two[1]))
-            .sum();
+        let sum: u32 = bytes.chunks(2).take(12).map(|two| u32::from(two[0]) << 8 | u32::from(two[1])).sum();
         let normal = f64::from(sum) / 65536.0 - 6.0;
         Duration::from_secs_f64(0.130 * (0.6 * normal).exp())
     }
 
     fn after(&mut self, delay: Duration, what: What) {
         self.sequence += 1;
-        self.queue
-            .insert((self.now.monotonic + delay, self.sequence), what);
+        self.queue.insert((self.now.monotonic + delay, self.sequence), what);
     }
 }
 
@@ -385,23 +317,14 @@ fn nobody(request: &Request, rng: &mut ChaCha8Rng) -> Response {
     let mut made_up: Vec<PeerInfo> = (0..400)
         .map(|_| {
             let n = rng.next_u32() | 1 << 31;
-            PeerInfo {
-                id: peer(n),
-                addresses: vec![address(n)],
-            }
+            PeerInfo { id: peer(n), addresses: vec![address(n)] }
         })
         .collect();
     made_up.sort_by_key(|peer| Key::of_peer(&peer.id).distance(&target));
     made_up.truncate(40);
     match request {
-        Request::GetValue { .. } => Response::GetValue {
-            record: None,
-            closer: made_up,
-        },
-        Request::GetProviders { .. } => Response::GetProviders {
-            providers: Vec::new(),
-            closer: made_up,
-        },
+        Request::GetValue { .. } => Response::GetValue { record: None, closer: made_up },
+        Request::GetProviders { .. } => Response::GetProviders { providers: Vec::new(), closer: made_up },
         _ => Response::FindNode { closer: made_up },
     }
 }
