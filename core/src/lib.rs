@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`engine`] | [`Engine`](engine::Engine): publish, resolve, watch, serve; the one public face |
 //! | [`routing`] | routers and what they say; Delegated Routing V1 over HTTP, both halves |
+//! | [`dht`] | a Kademlia node, client and server; the engine does not use it yet |
 //! | [`record`] | create, decode, verify, select |
 //! | [`value`], [`name`], [`key`], [`time`] | what a name points at, names, keys, instants |
 //! | [`store`] | what a store must do for an engine |
@@ -27,6 +28,7 @@
 //! }
 //! ```
 
+pub mod dht;
 pub mod engine;
 pub mod key;
 pub mod name;

@@ -1,0 +1,122 @@
+//! What a DHT node is told at its start.
+
+use core::time::Duration;
+
+use super::address::{AddressPolicy, AsnLookup};
+use super::lookup::Params;
+use super::message::PeerInfo;
+use super::values::Quota;
+
+/// The protocol of the public DHT of IPFS.
+pub const PUBLIC_PROTOCOL: &str = "/ipfs/kad/1.0.0";
+/// The protocol of a DHT within one local network.
+pub const LAN_PROTOCOL: &str = "/ipfs/lan/kad/1.0.0";
+
+/// Whether a node serves others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Never: it asks only.
+    Client,
+    /// Always.
+    Server,
+    /// As soon as a public address is confirmed, for as long as it is: see
+    /// [`Dht::set_reachable`](crate::dht::Dht::set_reachable).
+    #[default]
+    Auto,
+}
+
+/// Bounds of what a node keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Servers remembered.
+    pub book: usize,
+    /// Records kept for others.
+    pub values: Quota,
+    /// Provider records kept for others.
+    pub providers: usize,
+    /// Provider records kept of one peer.
+    pub providers_per_peer: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            book: 8_192,
+            values: Quota { entries: 100_000, bytes: 128 << 20, entries_per_peer: 10_000, bytes_per_peer: 16 << 20 },
+            providers: 200_000,
+            providers_per_peer: 20_000,
+        }
+    }
+}
+
+/// The configuration of one DHT.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The protocol id on the wire.
+    pub protocol: String,
+    /// Which addresses are taken and handed out.
+    pub addresses: AddressPolicy,
+    /// Whether at most a few peers of one network enter the routing table: off for LANs and private DHTs.
+    pub diversity: bool,
+    /// Tells the autonomous system of an address, for the diversity filter.
+    pub asn: Option<AsnLookup>,
+    /// Whether this node serves others.
+    pub mode: Mode,
+    /// The size of a bucket, and how many peers keep a record: 1 to 20.
+    pub k: usize,
+    /// How many questions of one lookup are out at once: at least 1.
+    pub alpha: usize,
+    /// How many of the nearest peers must have answered before a lookup may end: 1 to k.
+    pub beta: usize,
+    /// How many of the k nearest peers a healthy publish leaves with the record: for the probability that a
+    /// newer one was missed.
+    pub holders: usize,
+    /// After how long a bucket through which no lookup went is refreshed.
+    pub refresh: Duration,
+    /// The peers to join through.
+    pub seeds: Vec<PeerInfo>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// The public DHT of IPFS (Amino).
+    pub fn public() -> Self {
+        Self {
+            protocol: PUBLIC_PROTOCOL.to_owned(),
+            addresses: AddressPolicy::Public,
+            diversity: true,
+            asn: None,
+            mode: Mode::Auto,
+            k: 20,
+            alpha: 10,
+            beta: 3,
+            // Of 20 acks 17 peers are still among the nearest after an hour, 15 after ten.
+            holders: 15,
+            refresh: Duration::from_secs(10 * 60),
+            seeds: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// The DHT of a local network.
+    pub fn lan() -> Self {
+        Self::custom(LAN_PROTOCOL)
+    }
+
+    /// A DHT of one's own, on any addresses.
+    pub fn custom(protocol: impl Into<String>) -> Self {
+        Self {
+            protocol: protocol.into(),
+            addresses: AddressPolicy::Any,
+            diversity: false,
+            mode: Mode::Server,
+            ..Self::public()
+        }
+    }
+
+    pub(crate) fn params(&self) -> Params {
+        let k = self.k.clamp(1, 20);
+        Params { k, alpha: self.alpha.max(1), beta: self.beta.clamp(1, k) }
+    }
+}

@@ -1,0 +1,428 @@
+//! One iterative lookup: walking towards a key by asking ever nearer peers.
+//!
+//! At most α questions are out at once. When the β nearest have answered the walk has *converged*: it asks all of the
+//! k nearest at once then, and ends when each of them has answered, failed or proved slow. A slow peer frees its slot
+//! and holds nothing up, but its answer counts whenever it comes before the end.
+//!
+//! Against liars: a reply adds at most 2k peers, nobody is asked twice, only who answers is part of the result, who
+//! names several peers that turn out dead is not believed alone any more, and the number of questions is bounded.
+
+use std::collections::BTreeMap;
+
+use libp2p_identity::PeerId;
+
+use super::key::{Distance, Key};
+use super::message::{MAX_PEERS, PeerInfo};
+
+/// Someone whose unconfirmed leads fail this much more often than they answer is not believed alone.
+const BAD_LEADS: u32 = 3;
+/// The questions of one lookup, in units of k.
+const BUDGET: usize = 16;
+/// The peers that are heard of and not asked yet, in units of k.
+const MAX_HEARD: usize = 8;
+
+/// The three numbers of Kademlia.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Params {
+    pub(crate) k: usize,
+    pub(crate) alpha: usize,
+    pub(crate) beta: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Heard,
+    Asked,
+    Slow,
+    Answered,
+    Failed,
+}
+
+#[derive(Debug)]
+struct Candidate {
+    info: PeerInfo,
+    state: State,
+    /// The only peer that told of it; `None` when we knew it ourselves or several told.
+    teller: Option<Distance>,
+}
+
+/// How the leads that only one peer gave turned out.
+#[derive(Debug, Default)]
+struct Leads {
+    good: u32,
+    bad: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    local: PeerId,
+    target: Key,
+    params: Params,
+    candidates: BTreeMap<Distance, Candidate>,
+    leads: BTreeMap<Distance, Leads>,
+    asked: usize,
+    out: usize,
+    slow: usize,
+    heard: usize,
+    answered: usize,
+}
+
+impl Lookup {
+    /// A lookup that starts at `seeds`.
+    pub(crate) fn new(local: PeerId, target: Key, params: Params, seeds: impl IntoIterator<Item = PeerInfo>) -> Self {
+        let mut lookup = Self {
+            local,
+            target,
+            params,
+            candidates: BTreeMap::new(),
+            leads: BTreeMap::new(),
+            asked: 0,
+            out: 0,
+            slow: 0,
+            heard: 0,
+            answered: 0,
+        };
+        for seed in seeds {
+            lookup.add(seed, None);
+        }
+        lookup
+    }
+
+    /// How many questions were asked.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// The next peer to ask now; `None` while the slots are full, or there is nobody to ask.
+    pub(crate) fn next(&mut self) -> Option<PeerInfo> {
+        let slots = if self.has_converged() { self.params.k.max(self.params.alpha) } else { self.params.alpha };
+        if self.out >= slots {
+            return None;
+        }
+        let next = self.pick()?;
+        let candidate = self.candidates.get_mut(&next)?;
+        candidate.state = State::Asked;
+        self.heard -= 1;
+        self.asked += 1;
+        self.out += 1;
+        Some(candidate.info.clone())
+    }
+
+    /// The peer answered and named these as nearer. Peers without an address are of no use and skipped.
+    pub(crate) fn answered(&mut self, peer: &PeerId, closer: &[PeerInfo]) {
+        let Some(distance) = self.settle(peer, State::Answered) else {
+            return;
+        };
+        for info in closer.iter().take(MAX_PEERS) {
+            if !info.addresses.is_empty() {
+                self.add(info.clone(), Some(distance));
+            }
+        }
+    }
+
+    /// The peer will not answer.
+    pub(crate) fn failed(&mut self, peer: &PeerId) {
+        self.settle(peer, State::Failed);
+    }
+
+    /// The peer is slow: its slot is free.
+    pub(crate) fn slow(&mut self, peer: &PeerId) {
+        self.settle(peer, State::Slow);
+    }
+
+    /// Whether the β nearest peers that are neither dead nor slow have answered.
+    pub(crate) fn has_converged(&self) -> bool {
+        let mut nearest = self.live().take(self.params.beta).peekable();
+        nearest.peek().is_some() && nearest.all(|candidate| candidate.state == State::Answered)
+    }
+
+    /// How many of the k nearest, dead and slow ones left out, have answered.
+    pub(crate) fn answers_near(&self) -> usize {
+        self.live().take(self.params.k).filter(|candidate| candidate.state == State::Answered).count()
+    }
+
+    /// Whether the walk is over. It waits for slow peers only while they are more than those that answered: then
+    /// it is not they who are slow, but our own link.
+    pub(crate) fn is_done(&self) -> bool {
+        self.out == 0 && self.pick().is_none() && (self.slow == 0 || self.answered >= self.slow)
+    }
+
+    /// Whether the walk had to stop because of the number of its questions: its result may not be the nearest.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.asked >= BUDGET * self.params.k
+    }
+
+    /// The k nearest peers that answered, nearest first.
+    pub(crate) fn closest(&self) -> Vec<PeerInfo> {
+        let answered = self.candidates.values().filter(|candidate| candidate.state == State::Answered);
+        answered.take(self.params.k).map(|candidate| candidate.info.clone()).collect()
+    }
+
+    fn add(&mut self, info: PeerInfo, teller: Option<Distance>) {
+        let distance = Key::of_peer(&info.id).distance(&self.target);
+        if info.id == self.local || teller == Some(distance) {
+            return;
+        }
+        if let Some(known) = self.candidates.get_mut(&distance) {
+            if known.teller != teller {
+                known.teller = None;
+            }
+            return;
+        }
+        self.candidates.insert(distance, Candidate { info, state: State::Heard, teller });
+        self.heard += 1;
+        if self.heard > MAX_HEARD * self.params.k {
+            let heard = |(_, candidate): &(&Distance, &Candidate)| candidate.state == State::Heard;
+            if let Some(farthest) = self.candidates.iter().rev().find(heard).map(|(distance, _)| *distance) {
+                self.candidates.remove(&farthest);
+                self.heard -= 1;
+            }
+        }
+    }
+
+    /// Moves an asked peer to another state; `None` when it was not asked or is settled already.
+    fn settle(&mut self, peer: &PeerId, state: State) -> Option<Distance> {
+        let distance = Key::of_peer(peer).distance(&self.target);
+        let candidate = self.candidates.get_mut(&distance)?;
+        match (candidate.state, state) {
+            (State::Asked, _) => self.out -= 1,
+            (State::Slow, State::Answered | State::Failed) => self.slow -= 1,
+            _ => return None,
+        }
+        let was_slow = candidate.state == State::Slow;
+        candidate.state = state;
+        match state {
+            State::Slow => self.slow += 1,
+            State::Answered => self.answered += 1,
+            _ => {}
+        }
+        if let Some(teller) = candidate.teller {
+            let leads = self.leads.entry(teller).or_default();
+            match state {
+                State::Answered => {
+                    leads.good += 1;
+                    leads.bad -= u32::from(was_slow);
+                }
+                _ => leads.bad += u32::from(!was_slow),
+            }
+        }
+        Some(distance)
+    }
+
+    fn is_believed(&self, candidate: &Candidate) -> bool {
+        let leads = candidate.teller.and_then(|teller| self.leads.get(&teller));
+        candidate.state != State::Heard || leads.is_none_or(|leads| leads.bad <= BAD_LEADS + leads.good)
+    }
+
+    /// Those that count for the end of the walk, nearest first.
+    fn live(&self) -> impl Iterator<Item = &Candidate> {
+        self.live_entries().map(|(_, candidate)| candidate)
+    }
+
+    fn live_entries(&self) -> impl Iterator<Item = (&Distance, &Candidate)> {
+        self.candidates.iter().filter(|(_, candidate)| {
+            !matches!(candidate.state, State::Failed | State::Slow) && self.is_believed(candidate)
+        })
+    }
+
+    /// Whom to ask next: the nearest of the k nearest that was not asked. When there is none, and too few have
+    /// answered, also those who are not believed: in a network that just broke down, honest peers know many dead ones.
+    fn pick(&self) -> Option<Distance> {
+        if self.is_exhausted() {
+            return None;
+        }
+        let heard = |(_, candidate): &(&Distance, &Candidate)| candidate.state == State::Heard;
+        let believed = self.live_entries().take(self.params.k).find(heard);
+        let doubtful = || {
+            let wanted = self.out == 0 && self.answered < self.params.k;
+            wanted.then(|| self.candidates.iter().find(heard)).flatten()
+        };
+        believed.or_else(doubtful).map(|(distance, _)| *distance)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dht::testing::{address, peer};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const PARAMS: Params = Params { k: 20, alpha: 10, beta: 3 };
+
+    fn info(n: u32) -> PeerInfo {
+        PeerInfo { id: peer(n), addresses: vec![address(n)] }
+    }
+
+    fn lookup(seeds: impl IntoIterator<Item = u32>) -> Lookup {
+        Lookup::new(peer(0), Key::of(b"target"), PARAMS, seeds.into_iter().map(info))
+    }
+
+    /// The peers from `among`, nearest to the target first.
+    fn sorted(among: impl IntoIterator<Item = u32>) -> Vec<u32> {
+        let mut peers: Vec<u32> = among.into_iter().collect();
+        peers.sort_by_key(|n| Key::of_peer(&peer(*n)).distance(&Key::of(b"target")));
+        peers
+    }
+
+    fn take(lookup: &mut Lookup) -> Vec<PeerId> {
+        std::iter::from_fn(|| lookup.next().map(|info| info.id)).collect()
+    }
+
+    #[test]
+    fn nobody_to_ask_is_done() {
+        assert!(lookup([]).is_done());
+        // We ourselves are nobody to ask.
+        assert!(lookup([0]).is_done());
+    }
+
+    #[test]
+    fn a_slow_peer_frees_its_slot_and_may_still_answer() {
+        let order = sorted(1..=40);
+        let mut lookup = lookup(1..=40);
+        assert_eq!(take(&mut lookup), order[..10].iter().map(|n| peer(*n)).collect::<Vec<_>>());
+        lookup.slow(&peer(order[0]));
+        assert_eq!(take(&mut lookup), [peer(order[10])]);
+        lookup.answered(&peer(order[0]), &[]);
+        assert_eq!(lookup.closest()[0].id, peer(order[0]));
+        assert_eq!(take(&mut lookup), []);
+        // Answered once is answered: what comes later changes nothing.
+        lookup.failed(&peer(order[0]));
+        assert_eq!(lookup.closest()[0].id, peer(order[0]));
+    }
+
+    #[test]
+    fn converged_walks_ask_all_of_the_nearest_at_once() {
+        let order = sorted(1..=40);
+        let mut lookup = lookup(1..=40);
+        take(&mut lookup);
+        for n in &order[..2] {
+            lookup.answered(&peer(*n), &[]);
+        }
+        assert!(!lookup.has_converged());
+        lookup.answered(&peer(order[2]), &[]);
+        assert!(lookup.has_converged());
+        take(&mut lookup);
+        assert_eq!(lookup.asked(), 20);
+        for n in &order[3..20] {
+            assert!(!lookup.is_done());
+            lookup.answered(&peer(*n), &[]);
+        }
+        assert!(lookup.is_done());
+        assert_eq!(lookup.closest().len(), 20);
+    }
+
+    #[test]
+    fn silence_of_most_is_waited_for() {
+        let mut lookup = lookup(1..=3);
+        take(&mut lookup);
+        lookup.slow(&peer(1));
+        lookup.slow(&peer(2));
+        lookup.answered(&peer(3), &[]);
+        assert!(!lookup.is_done());
+        lookup.failed(&peer(2));
+        assert!(lookup.is_done());
+    }
+
+    #[test]
+    fn a_reply_adds_at_most_2k_peers() {
+        let mut lookup = lookup([1]);
+        take(&mut lookup);
+        lookup.answered(&peer(1), &(2..1_000_000).step_by(1000).map(info).collect::<Vec<_>>());
+        assert_eq!(lookup.candidates.len(), 41);
+    }
+
+    #[test]
+    fn who_names_only_the_dead_is_not_believed_alone() {
+        let order = sorted(1..=2000);
+        // The liar names forty dead peers nearer than all honest ones.
+        let (dead, honest) = (order[..40].to_vec(), order[1000..1100].to_vec());
+        let mut lookup = lookup(honest.iter().copied());
+        let liar = peer(honest[0]);
+        let (mut asked_dead, mut rounds) = (0, 0);
+        while !lookup.is_done() {
+            rounds += 1;
+            for asked in take(&mut lookup) {
+                if asked == liar {
+                    lookup.answered(&asked, &dead.iter().map(|n| info(*n)).collect::<Vec<_>>());
+                } else if dead.iter().any(|n| peer(*n) == asked) {
+                    asked_dead += 1;
+                    lookup.slow(&asked);
+                } else {
+                    lookup.answered(&asked, &[]);
+                }
+            }
+        }
+        assert!(asked_dead <= 12, "{asked_dead}");
+        assert!(rounds < 10, "{rounds}");
+        assert_eq!(lookup.closest().len(), 20);
+        assert_eq!(lookup.closest()[0].id, liar);
+    }
+
+    #[test]
+    fn honest_knowledge_of_a_broken_network_is_used_all_the_same() {
+        let order = sorted(2..=40);
+        let alive = *order.last().unwrap();
+        let mut lookup = lookup([1]);
+        take(&mut lookup);
+        lookup.answered(&peer(1), &order.iter().map(|n| info(*n)).collect::<Vec<_>>());
+        while !lookup.is_done() {
+            for asked in take(&mut lookup) {
+                if asked == peer(alive) { lookup.answered(&asked, &[]) } else { lookup.failed(&asked) }
+            }
+        }
+        assert!(lookup.closest().iter().any(|info| info.id == peer(alive)));
+    }
+
+    proptest! {
+        /// Whatever is answered, in whatever order, and however much is made up: a lookup ends, asks nobody twice,
+        /// stays within its bounds, and keeps only who answered.
+        #[test]
+        fn every_lookup_ends(
+            outcomes in proptest::collection::vec((0..4_u8, 0..16_u8, any::<u32>()), 1..200),
+            seeds in 1..60_u32,
+        ) {
+            let mut lookup = lookup(1..=seeds);
+            let (mut asked, mut out, mut answered) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+            let mut outcomes = outcomes.iter().cycle();
+            let mut fresh = 1_000_000;
+            let mut steps = 0;
+            while !lookup.is_done() {
+                steps += 1;
+                prop_assert!(steps < 5000);
+                for peer in take(&mut lookup) {
+                    prop_assert!(asked.insert(peer), "asked twice");
+                    out.push(peer);
+                }
+                prop_assert!(lookup.out <= 20);
+                let (what, which, seed) = outcomes.next().unwrap();
+                let peer = out[*which as usize % out.len()];
+                match what {
+                    0 => {
+                        // New peers without end.
+                        fresh += 50;
+                        lookup.answered(&peer, &(fresh..fresh + 50).map(info).collect::<Vec<_>>());
+                    }
+                    1 => lookup.answered(&peer, &(0..10).map(|n| info(seed % 5000 + n)).collect::<Vec<_>>()),
+                    2 => lookup.failed(&peer),
+                    _ => lookup.slow(&peer),
+                }
+                if *what < 2 {
+                    answered.insert(peer);
+                }
+                if *what < 3 {
+                    out.retain(|other| *other != peer);
+                } else if steps % 3 == 0 {
+                    lookup.failed(&peer);
+                    out.retain(|other| *other != peer);
+                }
+                prop_assert!(lookup.heard <= 160);
+                prop_assert!(lookup.candidates.len() <= 160 + 320);
+            }
+            prop_assert!(asked.len() <= 320);
+            let closest = lookup.closest();
+            prop_assert!(closest.len() <= 20);
+            prop_assert!(closest.iter().all(|info| answered.contains(&info.id)));
+        }
+    }
+}

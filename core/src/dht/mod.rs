@@ -1,0 +1,91 @@
+//! A Kademlia node, client and server, as a pure state machine (libp2p kad-dht spec).
+//!
+//! It opens no connection and reads no clock. A caller tells it what happened and when, one call at a time, and then
+//! drains [`Dht::poll_output`] until `None`; at [`Dht::next_timeout`] at the latest it calls [`Dht::on_timeout`].
+//! The same seed and the same calls give the same outputs, bit for bit.
+//!
+//! # The way of one response
+//!
+//! ```text
+//!  bytes ── message::Response::decode ──▶ Dht::on_response(now, RpcId, Ok(response))
+//!              bounded, lazily read         │
+//!                                           ├─ rpc: is that question out? was it answered in kind?
+//!                                           ├─ peers: the peer lives: book (RTT, addresses), table (a place, if free)
+//!                                           ├─ query: the operation that asked
+//!                                           │    ├─ lookup: the peer answered; the peers it names are candidates
+//!                                           │    ├─ get: is its record valid, and better? is it sure enough by now?
+//!                                           │    └─ advance: ask the next ones, or finish
+//!                                           └─ upkeep: checks, refreshes, a change of health
+//!  Output::Rpc ◀── the next questions          Output::Event ◀── Found, GetDone, Health …
+//! ```
+//!
+//! A question has two time-outs. After the first, which adapts to the peer, it is *slow*: its slot goes to another
+//! peer, and its answer still counts. After the second, ten seconds, it is over. So dead peers cost nothing but their
+//! slot for a moment.
+//!
+//! To publish, [`Dht::walk`] to the name first: it ends with the newest record in the network and the nearest peers.
+//! Sign and store a newer one, then [`Dht::put`] it to those peers.
+//!
+//! ```
+//! use core::time::Duration;
+//! use ipns_core::dht::{Config, Dht, Event, Output, Until};
+//! use ipns_core::{Name, Now, Timestamp};
+//! use libp2p_identity::PeerId;
+//!
+//! let name: Name = "12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d".parse()?;
+//! let now = Now { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+//! let mut dht = Dht::new(Config::public(), name.to_peer_id(), [7; 32], now);
+//! let query = dht.get(now, name, Until::Probable(1e-3));
+//! while let Some(output) = dht.poll_output() {
+//!     // Nobody is known yet: the get ends at once, without a record.
+//!     if let Output::Event(Event::GetDone { query: done, best, .. }) = output {
+//!         assert_eq!((done, best), (query, None));
+//!     }
+//! }
+//! # Ok::<(), ipns_core::name::NameError>(())
+//! ```
+
+mod address;
+mod book;
+mod bootstrap;
+mod config;
+pub mod frame;
+mod get;
+#[cfg(test)]
+mod inputs;
+mod key;
+mod lookup;
+mod message;
+mod node;
+mod output;
+mod peers;
+mod provide;
+mod put;
+mod query;
+mod rpc;
+mod serve;
+mod table;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod values;
+mod wire;
+#[cfg(test)]
+mod world;
+
+pub use address::{AddressPolicy, AsnLookup, Group, MAX_ADDRESS_BYTES, MAX_ADDRESSES, Scope, scope};
+pub use bootstrap::{Health, Standing};
+pub use config::{Config, LAN_PROTOCOL, Limits, Mode, PUBLIC_PROTOCOL};
+pub use get::{Freshness, Until, miss_probability};
+pub use key::{Distance, Key};
+pub use message::{
+    MAX_KEY_BYTES, MAX_PEERS, MAX_PROVIDER_KEY_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_VALUE_BYTES,
+    MessageError, PeerInfo, Request, Response, ValueRecord,
+};
+pub use node::{Dht, Usage};
+pub use output::{Event, InboundId, Output, Persist, QueryId};
+pub use provide::{PROVIDER_ADDRESS_LIFETIME, PROVIDER_LIFETIME, REPROVIDE_INTERVAL};
+pub use put::{Outcome, Tally};
+pub use rpc::{RpcError, RpcId};
+pub use values::{Quota, Refused, VALUE_LIFETIME};

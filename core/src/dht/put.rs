@@ -1,0 +1,152 @@
+//! Sending one thing to many peers and counting what they say: PUT_VALUE and ADD_PROVIDER.
+
+use std::collections::BTreeSet;
+
+use libp2p_identity::PeerId;
+
+use super::message::{PeerInfo, Request, Response};
+use super::rpc::RpcError;
+
+/// What one peer said to a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took the record: it echoed the very same.
+    Acked,
+    /// It answered something else, or reset the stream: it does not keep the record.
+    Refused,
+    /// It could not be asked. Whether it keeps the record is not known after a time-out.
+    Failed(RpcError),
+}
+
+/// What became of a put, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Peers that took the record.
+    pub acked: usize,
+    /// Peers that refused it.
+    pub refused: usize,
+    /// Peers that could not be asked.
+    pub failed: usize,
+    /// Peers that have not answered yet.
+    pub waiting: usize,
+}
+
+/// One request on its way to several peers.
+#[derive(Debug)]
+pub(crate) struct Fanout {
+    request: Request,
+    /// How many acks make it a success.
+    need: usize,
+    to_send: Vec<PeerInfo>,
+    waiting: BTreeSet<PeerId>,
+    tally: Tally,
+    decided: bool,
+}
+
+impl Fanout {
+    pub(crate) fn new(request: Request, to: Vec<PeerInfo>, need: usize) -> Self {
+        let waiting: BTreeSet<_> = to.iter().map(|peer| peer.id).collect();
+        let mut seen = BTreeSet::new();
+        let to_send = to.into_iter().filter(|peer| seen.insert(peer.id)).collect();
+        Self { request, need, to_send, waiting, tally: Tally::default(), decided: false }
+    }
+
+    pub(crate) fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The peers to send to, once.
+    pub(crate) fn take_targets(&mut self) -> Vec<PeerInfo> {
+        core::mem::take(&mut self.to_send)
+    }
+
+    /// Takes a peer's answer; `None` for one that is not waited for.
+    pub(crate) fn on_answer(&mut self, peer: &PeerId, answer: Result<&Response, RpcError>) -> Option<Outcome> {
+        if !self.waiting.remove(peer) {
+            return None;
+        }
+        let outcome = outcome(&self.request, answer);
+        match outcome {
+            Outcome::Acked => self.tally.acked += 1,
+            Outcome::Refused => self.tally.refused += 1,
+            Outcome::Failed(_) => self.tally.failed += 1,
+        }
+        Some(outcome)
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        Tally { waiting: self.waiting.len(), ..self.tally }
+    }
+
+    /// Whether the result has just become certain: enough acks, or nobody left to give one. Tells it once.
+    pub(crate) fn decide(&mut self) -> Option<bool> {
+        let success = self.tally.acked >= self.need;
+        if self.decided || !(success || self.waiting.is_empty()) {
+            return None;
+        }
+        self.decided = true;
+        Some(success)
+    }
+}
+
+/// What an answer to a PUT_VALUE or ADD_PROVIDER means.
+pub(crate) fn outcome(request: &Request, answer: Result<&Response, RpcError>) -> Outcome {
+    match (request, answer) {
+        (Request::PutValue { record }, Ok(Response::PutValue { record: echo })) => {
+            let same = echo.key == record.key && echo.value == record.value;
+            if same { Outcome::Acked } else { Outcome::Refused }
+        }
+        (Request::AddProvider { .. }, Ok(Response::AddProvider)) => Outcome::Acked,
+        (_, Ok(_) | Err(RpcError::Reset | RpcError::Closed | RpcError::Malformed)) => Outcome::Refused,
+        (_, Err(error)) => Outcome::Failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dht::message::ValueRecord;
+    use crate::dht::testing::peer;
+
+    fn fanout(peers: u32, need: usize) -> Fanout {
+        let to = (0..peers).map(|n| PeerInfo { id: peer(n), addresses: Vec::new() });
+        let record = ValueRecord { key: "k".into(), value: "v".into(), received: None };
+        let to = to.clone().chain(to).collect();
+        Fanout::new(Request::PutValue { record }, to, need)
+    }
+
+    fn echo(value: &'static str) -> Response {
+        let received = Some(crate::Timestamp::UNIX_EPOCH);
+        Response::PutValue { record: ValueRecord { key: "k".into(), value: value.into(), received } }
+    }
+
+    #[test]
+    fn only_an_echo_is_an_ack() {
+        let mut put = fanout(6, 2);
+        assert_eq!(put.take_targets().len(), 6);
+        assert_eq!(put.take_targets().len(), 0);
+        let mut answer = |n, answer: Result<&Response, RpcError>| put.on_answer(&peer(n), answer);
+        assert_eq!(answer(0, Ok(&echo("v"))), Some(Outcome::Acked));
+        assert_eq!(answer(0, Ok(&echo("v"))), None);
+        assert_eq!(answer(1, Ok(&echo("w"))), Some(Outcome::Refused));
+        assert_eq!(answer(2, Err(RpcError::Reset)), Some(Outcome::Refused));
+        assert_eq!(answer(3, Err(RpcError::Timeout)), Some(Outcome::Failed(RpcError::Timeout)));
+        assert_eq!(answer(9, Ok(&echo("v"))), None);
+        assert_eq!(put.tally(), Tally { acked: 1, refused: 2, failed: 1, waiting: 2 });
+        assert_eq!(put.decide(), None);
+        put.on_answer(&peer(4), Ok(&echo("v")));
+        assert_eq!(put.decide(), Some(true));
+        assert_eq!(put.decide(), None);
+    }
+
+    #[test]
+    fn a_put_fails_only_when_nobody_is_left() {
+        let mut put = fanout(2, 2);
+        put.on_answer(&peer(0), Err(RpcError::DialFailed));
+        assert_eq!(put.decide(), None);
+        put.on_answer(&peer(1), Ok(&echo("v")));
+        assert_eq!(put.decide(), Some(false));
+        assert_eq!(fanout(0, 1).decide(), Some(false));
+        assert_eq!(fanout(3, 0).decide(), Some(true));
+    }
+}

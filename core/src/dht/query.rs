@@ -1,0 +1,441 @@
+//! One operation from its start to its end: a walk with a goal, and, for some, something sent to whom it found.
+//!
+//! A query never sends anything itself: it leaves [`Action`]s for the node to carry out.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use libp2p_identity::PeerId;
+
+use super::bootstrap::Upkeep;
+use super::get::Get;
+use super::lookup::Lookup;
+use super::message::{PeerInfo, Request, Response, ValueRecord};
+use super::output::{Event, QueryId};
+use super::put::{Fanout, outcome};
+use super::rpc::RpcError;
+use crate::record::Checks;
+
+/// Providers that one search tells of at most, whatever it was asked for.
+const MAX_PROVIDERS: usize = 1000;
+
+/// Why a query asks a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A step of the walk.
+    Walk,
+    /// To hand over what is put or provided.
+    Send,
+    /// To replace an older record.
+    Correct,
+}
+
+/// What a query wants done.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Ask(PeerInfo, Request, Role),
+    Tell(Event),
+}
+
+/// A question that a query asked, and what came of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer<'a> {
+    pub(crate) role: Role,
+    pub(crate) peer: &'a PeerId,
+    pub(crate) request: &'a Request,
+    pub(crate) result: Result<&'a Response, RpcError>,
+    /// The peers that the answer names, made fit for use.
+    pub(crate) leads: &'a [PeerInfo],
+}
+
+/// What a query needs to know beside its own state.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context {
+    pub(crate) checks: Checks,
+    pub(crate) k: usize,
+    pub(crate) holders: usize,
+}
+
+#[derive(Debug)]
+pub(crate) enum Goal {
+    Closest,
+    Upkeep(Upkeep),
+    FindPeer(PeerInfo),
+    Get(Box<Get>),
+    /// Announce ourselves, as this peer, at the nearest peers.
+    Provide(PeerInfo),
+    FindProviders {
+        want: usize,
+        found: BTreeSet<PeerId>,
+    },
+}
+
+#[derive(Debug)]
+struct Walk {
+    lookup: Lookup,
+    request: Request,
+    goal: Goal,
+    /// Whether a goal was reached before the walk's own end.
+    reached: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Query {
+    id: QueryId,
+    /// When it ends with what it has, on the monotonic clock.
+    pub(crate) deadline: Duration,
+    walk: Option<Walk>,
+    send: Option<Fanout>,
+    /// The result was told.
+    done: bool,
+    /// Questions that are out.
+    out: usize,
+}
+
+impl Query {
+    pub(crate) fn walk(id: QueryId, deadline: Duration, lookup: Lookup, request: Request, goal: Goal) -> Self {
+        let walk = Walk { lookup, request, goal, reached: false };
+        Self { id, deadline, walk: Some(walk), send: None, done: false, out: 0 }
+    }
+
+    pub(crate) fn send(id: QueryId, deadline: Duration, fanout: Fanout) -> Self {
+        Self { id, deadline, walk: None, send: Some(fanout), done: false, out: 0 }
+    }
+
+    /// The upkeep lookup that this is, if it is one.
+    pub(crate) fn upkeep(&self) -> Option<Upkeep> {
+        match self.walk.as_ref()?.goal {
+            Goal::Upkeep(upkeep) => Some(upkeep),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// Whether nothing more can come of it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.done && self.out == 0
+    }
+
+    /// A question that was asked has been answered, or never will be.
+    pub(crate) fn on_answer(&mut self, context: &Context, answer: Answer<'_>, actions: &mut Vec<Action>) {
+        let Answer { role, peer, request, result, .. } = answer;
+        let query = self.id;
+        self.out = self.out.saturating_sub(1);
+        match role {
+            Role::Walk => self.on_step(context, answer, actions),
+            Role::Send => {
+                if let Some(send) = &mut self.send
+                    && let Some(outcome) = send.on_answer(peer, result)
+                {
+                    actions.push(Action::Tell(Event::Receipt { query, peer: *peer, outcome }));
+                }
+            }
+            Role::Correct => {
+                let outcome = outcome(request, result);
+                actions.push(Action::Tell(Event::Corrected { query, peer: *peer, outcome }));
+            }
+        }
+        self.advance(context, actions);
+    }
+
+    fn on_step(&mut self, context: &Context, answer: Answer<'_>, actions: &mut Vec<Action>) {
+        let Some(walk) = &mut self.walk else {
+            return;
+        };
+        let (query, Answer { peer, result, leads, .. }) = (self.id, answer);
+        match result {
+            Ok(_) => walk.lookup.answered(peer, leads),
+            Err(_) => walk.lookup.failed(peer),
+        }
+        match (&mut walk.goal, result) {
+            (Goal::Get(get), Ok(Response::GetValue { record, .. })) => {
+                if get.on_answer(context.checks, *peer, record.as_ref())
+                    && let Some(best) = get.best()
+                {
+                    let record = Box::new(best.clone());
+                    actions.push(Action::Tell(Event::Found { query, record, from: *peer }));
+                }
+                if self.done {
+                    walk.correct(context, actions, &mut self.out);
+                }
+            }
+            // A peer that speaks another protocol answers too, by saying so: it was reached.
+            (Goal::FindPeer(wanted), Ok(_) | Err(RpcError::Unsupported)) => {
+                if *peer == wanted.id {
+                    walk.reached = true;
+                }
+                let id = wanted.id;
+                for lead in leads.iter().filter(|lead| lead.id == id) {
+                    wanted.add_addresses(&lead.addresses);
+                }
+            }
+            (Goal::FindProviders { want, found }, Ok(Response::GetProviders { providers, .. })) => {
+                for provider in providers {
+                    if found.len() < *want && found.insert(provider.id) {
+                        let provider = provider.clone();
+                        actions.push(Action::Tell(Event::Provider { query, provider, from: *peer }));
+                    }
+                }
+                walk.reached = found.len() >= *want;
+            }
+            _ => {}
+        }
+    }
+
+    /// A peer that was asked is slow. It matters only to a walk: everything else waits to the end.
+    pub(crate) fn on_slow(&mut self, context: &Context, role: Role, peer: &PeerId, actions: &mut Vec<Action>) {
+        if let (Role::Walk, Some(walk)) = (role, &mut self.walk) {
+            walk.lookup.slow(peer);
+            self.advance(context, actions);
+        }
+    }
+
+    /// The time of the query is over: it ends with what it has.
+    pub(crate) fn on_deadline(&mut self, context: &Context, actions: &mut Vec<Action>) {
+        if !self.done && self.send.is_none() {
+            self.finish_walk(context, false, actions);
+            self.advance(context, actions);
+        }
+    }
+
+    /// Goes on as far as possible without another answer.
+    pub(crate) fn advance(&mut self, context: &Context, actions: &mut Vec<Action>) {
+        if self.done {
+            self.drain_send(actions);
+            return;
+        }
+        if self.send.is_none() {
+            self.advance_walk(context, actions);
+        }
+        self.drain_send(actions);
+        if let Some(send) = &mut self.send
+            && let Some(success) = send.decide()
+        {
+            self.done = true;
+            let done = Event::PutDone { query: self.id, success, tally: send.tally() };
+            actions.push(Action::Tell(done));
+        }
+    }
+
+    fn drain_send(&mut self, actions: &mut Vec<Action>) {
+        if let Some(send) = &mut self.send {
+            for peer in send.take_targets() {
+                self.out += 1;
+                actions.push(Action::Ask(peer, send.request().clone(), Role::Send));
+            }
+        }
+    }
+
+    fn advance_walk(&mut self, context: &Context, actions: &mut Vec<Action>) {
+        loop {
+            let Some(walk) = &mut self.walk else {
+                return;
+            };
+            if walk.is_satisfied(context) {
+                return self.finish_walk(context, false, actions);
+            }
+            if walk.lookup.is_done() {
+                let complete = !walk.lookup.is_exhausted();
+                return self.finish_walk(context, complete, actions);
+            }
+            let Some(peer) = walk.lookup.next() else {
+                return;
+            };
+            self.out += 1;
+            actions.push(Action::Ask(peer, walk.request.clone(), Role::Walk));
+        }
+    }
+
+    fn finish_walk(&mut self, context: &Context, complete: bool, actions: &mut Vec<Action>) {
+        let Some(walk) = &mut self.walk else {
+            return;
+        };
+        let (query, closest) = (self.id, walk.lookup.closest());
+        self.done = true;
+        let asked = walk.lookup.asked();
+        tracing::debug!(query = query.0, asked, answered = closest.len(), complete, "walk done");
+        let event = match &walk.goal {
+            Goal::Closest => Event::ClosestDone { query, closest },
+            Goal::Upkeep(_) => return,
+            Goal::FindPeer(peer) => Event::FindPeerDone { query, peer: peer.clone(), reached: walk.reached },
+            Goal::FindProviders { found, .. } => Event::ProvidersDone { query, found: found.len() },
+            Goal::Get(get) => {
+                let near = walk.answers_near();
+                let freshness = get.freshness(context.k, context.holders, near, complete);
+                let best = get.best().cloned().map(Box::new);
+                actions.push(Action::Tell(Event::GetDone { query, best, freshness, closest }));
+                return walk.correct(context, actions, &mut self.out);
+            }
+            Goal::Provide(ourselves) => {
+                let key = walk.request.key().to_vec().into();
+                let request = Request::AddProvider { key, providers: vec![ourselves.clone()] };
+                self.send = Some(Fanout::new(request, closest, 1));
+                self.done = false;
+                return;
+            }
+        };
+        actions.push(Action::Tell(event));
+    }
+}
+
+impl Walk {
+    fn is_satisfied(&self, context: &Context) -> bool {
+        match &self.goal {
+            Goal::Get(get) => get.is_satisfied(context.k, context.holders, self.answers_near()),
+            _ => self.reached,
+        }
+    }
+
+    /// Answers among the k nearest; `None` before the walk converged, when the nearest known are not yet the nearest.
+    fn answers_near(&self) -> Option<usize> {
+        self.lookup.has_converged().then(|| self.lookup.answers_near())
+    }
+
+    /// The PUT_VALUE that brings a peer up to date.
+    fn correction(&self, context: &Context) -> Option<Request> {
+        let Goal::Get(get) = &self.goal else {
+            return None;
+        };
+        let best = get.best().filter(|_| get.corrects)?;
+        let key = best.name().routing_key().into();
+        let (value, received) = (best.as_bytes().clone(), Some(context.checks.at));
+        Some(Request::PutValue { record: ValueRecord { key, value, received } })
+    }
+
+    /// Sends the best record to those that answered with an older one, and to those of the k nearest that have none
+    /// (IPNS over the DHT: entry correction).
+    fn correct(&mut self, context: &Context, actions: &mut Vec<Action>, out: &mut usize) {
+        let Some(request) = self.correction(context) else {
+            return;
+        };
+        let converged = self.lookup.has_converged();
+        let near: BTreeMap<PeerId, PeerInfo> = self.lookup.closest().into_iter().map(|peer| (peer.id, peer)).collect();
+        let Goal::Get(get) = &mut self.goal else {
+            return;
+        };
+        let stale = |peer: &&PeerId| get.should_correct(peer, converged && near.contains_key(peer));
+        let stale: Vec<PeerId> = get.answered().filter(stale).copied().collect();
+        for id in stale {
+            get.corrected(&id);
+            *out += 1;
+            let addresses = near.get(&id).map(|peer| peer.addresses.clone()).unwrap_or_default();
+            actions.push(Action::Ask(PeerInfo { id, addresses }, request.clone(), Role::Correct));
+        }
+    }
+}
+
+impl Goal {
+    /// A search for at most `want` providers.
+    pub(crate) fn find_providers(want: usize) -> Self {
+        Self::FindProviders { want: want.min(MAX_PROVIDERS), found: BTreeSet::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dht::get::Until;
+    use crate::dht::key::Key;
+    use crate::dht::lookup::Params;
+    use crate::dht::testing::{Publisher, START, address, peer};
+
+    const CONTEXT: Context =
+        Context { checks: Checks { at: START.wall, tolerance: Duration::ZERO }, k: 20, holders: 15 };
+
+    fn info(n: u32) -> PeerInfo {
+        PeerInfo { id: peer(n), addresses: vec![address(n)] }
+    }
+
+    fn query(request: Request, goal: Goal, starts: core::ops::Range<u32>) -> Query {
+        let params = Params { k: 20, alpha: 10, beta: 3 };
+        let lookup = Lookup::new(peer(0), Key::of(request.key()), params, starts.map(info));
+        Query::walk(QueryId(0), Duration::from_secs(60), lookup, request, goal)
+    }
+
+    /// Lets the query act; returns whom it asks, and what it tells.
+    fn act(query: &mut Query, step: impl FnOnce(&mut Query, &mut Vec<Action>)) -> (Vec<PeerId>, Vec<Event>) {
+        let (mut actions, mut asked, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        step(query, &mut actions);
+        for action in actions {
+            match action {
+                Action::Ask(peer, ..) => asked.push(peer.id),
+                Action::Tell(event) => told.push(event),
+            }
+        }
+        (asked, told)
+    }
+
+    fn answer(
+        query: &mut Query,
+        role: Role,
+        from: u32,
+        result: Result<&Response, RpcError>,
+        leads: &[PeerInfo],
+    ) -> (Vec<PeerId>, Vec<Event>) {
+        let (peer, request) = (&peer(from), &Request::Ping);
+        let answer = Answer { role, peer, request, result, leads };
+        act(query, |query, actions| query.on_answer(&CONTEXT, answer, actions))
+    }
+
+    #[test]
+    fn a_peer_of_another_protocol_is_found_all_the_same() {
+        let request = Request::FindNode { key: peer(5).to_bytes().into() };
+        let mut query = query(request, Goal::FindPeer(PeerInfo { id: peer(5), addresses: Vec::new() }), 1..3);
+        assert_eq!(act(&mut query, |query, actions| query.advance(&CONTEXT, actions)).0.len(), 2);
+        let named = Response::FindNode { closer: vec![info(5)] };
+        assert_eq!(answer(&mut query, Role::Walk, 1, Ok(&named), &[info(5)]), (vec![peer(5)], vec![]));
+        let (asked, told) = answer(&mut query, Role::Walk, 5, Err(RpcError::Unsupported), &[]);
+        let found = Event::FindPeerDone { query: QueryId(0), peer: info(5), reached: true };
+        assert_eq!((asked, told), (vec![], vec![found]));
+        // One question is still out: the query is done, and closes with its answer.
+        assert!(query.is_done() && !query.is_closed());
+        answer(&mut query, Role::Walk, 2, Err(RpcError::Timeout), &[]);
+        assert!(query.is_closed());
+    }
+
+    #[test]
+    fn who_answers_late_is_heard_and_corrected() {
+        let publisher = Publisher::new(1);
+        let key: bytes::Bytes = publisher.name().routing_key().into();
+        let holds = |sequence| {
+            let value = publisher.record(sequence, 100).as_bytes().clone();
+            let record = Some(ValueRecord { key: key.clone(), value, received: None });
+            Response::GetValue { record, closer: Vec::new() }
+        };
+        let goal = Goal::Get(Box::new(Get::new(publisher.name(), Until::First, true, None)));
+        let mut query = query(Request::GetValue { key: key.clone() }, goal, 1..6);
+        act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
+        let (asked, told) = answer(&mut query, Role::Walk, 1, Ok(&holds(2)), &[]);
+        assert!(asked.is_empty());
+        assert!(matches!(&told[..], [Event::Found { .. }, Event::GetDone { .. }]), "{told:?}");
+        // An older record earns a correction; a newer one is told, and earns one to those before.
+        assert_eq!(answer(&mut query, Role::Walk, 2, Ok(&holds(1)), &[]), (vec![peer(2)], vec![]));
+        let (asked, told) = answer(&mut query, Role::Walk, 3, Ok(&holds(3)), &[]);
+        assert!(matches!(&told[..], [Event::Found { record, .. }] if record.sequence() == 3));
+        assert_eq!(asked.len(), 2);
+    }
+
+    #[test]
+    fn the_deadline_ends_a_walk_with_what_it_has() {
+        let mut query = query(Request::FindNode { key: "key".into() }, Goal::Closest, 1..30);
+        act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
+        let (asked, told) = act(&mut query, |query, actions| query.on_deadline(&CONTEXT, actions));
+        assert_eq!((asked, told), (vec![], vec![Event::ClosestDone { query: QueryId(0), closest: vec![] }]));
+        assert!(query.is_done() && !query.is_closed());
+    }
+
+    #[test]
+    fn what_is_provided_goes_to_those_that_answered() {
+        let mut query = query(Request::FindNode { key: "key".into() }, Goal::Provide(info(0)), 1..3);
+        act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
+        let nobody = Response::FindNode { closer: Vec::new() };
+        assert_eq!(answer(&mut query, Role::Walk, 1, Err(RpcError::Reset), &[]), (vec![], vec![]));
+        assert_eq!(answer(&mut query, Role::Walk, 2, Ok(&nobody), &[]), (vec![peer(2)], vec![]));
+        let (_, told) = answer(&mut query, Role::Send, 2, Ok(&Response::AddProvider), &[]);
+        assert!(matches!(&told[..], [Event::Receipt { .. }, Event::PutDone { success: true, .. }]), "{told:?}");
+        assert!(query.is_closed());
+    }
+}

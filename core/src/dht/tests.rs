@@ -1,0 +1,471 @@
+//! Networks of real nodes in virtual time.
+
+use core::time::Duration;
+
+use super::get::Freshness;
+use super::key::Key;
+use super::serve::Server;
+use super::testing::{Publisher, START, address, peer};
+use super::world::{Behaviour, World, config, info};
+use super::*;
+use crate::name::Name;
+use crate::record::Verified;
+use bytes::Bytes;
+
+const SECOND: Duration = Duration::from_secs(1);
+const LIFETIME: i64 = 48 * 3600;
+
+/// What a publish or a get took.
+#[derive(Debug)]
+struct Cost {
+    rpcs: usize,
+    took: Duration,
+}
+
+fn put(world: &mut World, node: usize, record: &Verified, need: usize) -> (Tally, Option<Verified>, Cost) {
+    let before = world.rpcs;
+    let walk = world.call(node, |dht, now| dht.walk(now, *record.name()));
+    let ((best, closest), walked) = world.until(node, |event| match event {
+        Event::GetDone { query, best, closest, .. } if *query == walk => Some((best.clone(), closest.clone())),
+        _ => None,
+    });
+    let put = world.call(node, |dht, now| dht.put(now, record, closest, need));
+    let ((tally, success), sent) = world.until(node, |event| match event {
+        Event::PutDone { query, tally, success } if *query == put => Some((*tally, *success)),
+        _ => None,
+    });
+    assert!(success, "{tally:?}");
+    let cost = Cost { rpcs: world.rpcs - before, took: walked + sent };
+    (tally, best.map(|best| *best), cost)
+}
+
+fn get(world: &mut World, node: usize, name: Name, until: Until) -> (Option<Verified>, Freshness, Cost) {
+    let before = world.rpcs;
+    let query = world.call(node, |dht, now| dht.get(now, name, until));
+    let ((best, freshness), took) = world.until(node, |event| match event {
+        Event::GetDone { query: done, best, freshness, .. } if *done == query => Some((best.clone(), *freshness)),
+        _ => None,
+    });
+    (best.map(|best| *best), freshness, Cost { rpcs: world.rpcs - before, took })
+}
+
+/// How many nodes hold exactly this record.
+fn holders(world: &World, record: &Verified) -> usize {
+    let holds = |dht: &Dht| dht.server.values.verified(world.now, record.name()) == Some(record);
+    world.nodes.iter().filter(|node| node.alive && holds(&node.dht)).count()
+}
+
+fn holds_any(world: &World, node: usize, name: &Name) -> bool {
+    world.nodes[node].dht.server.values.verified(world.now, name).is_some()
+}
+
+#[test]
+fn published_by_one_found_by_all() {
+    let mut world = World::settled(1, 100, 60);
+    let publisher = Publisher::new(1);
+    let first = publisher.record(1, LIFETIME);
+    let (tally, newest, cost) = put(&mut world, 0, &first, 10);
+    assert!(tally.acked >= 10 && newest.is_none(), "{tally:?}");
+    assert!(cost.rpcs <= 60 && cost.took < 3 * SECOND, "{cost:?}");
+    world.run_for(20 * SECOND);
+    assert!(holders(&world, &first) >= 20);
+    for node in 0..100 {
+        let (best, freshness, cost) = get(&mut world, node, publisher.name(), Until::Probable(1e-3));
+        assert_eq!(best.as_ref(), Some(&first), "{node}");
+        assert!(freshness.miss_probability <= 1e-3 && freshness.holders > 0, "{freshness:?}");
+        assert!(cost.took < 3 * SECOND, "{cost:?}");
+    }
+    // The walk of an update finds what is to be newer than, and the update reaches everybody.
+    let second = publisher.record(2, LIFETIME);
+    let (_, newest, _) = put(&mut world, 50, &second, 10);
+    assert_eq!(newest, Some(first));
+    for node in (0..100).step_by(7) {
+        assert_eq!(get(&mut world, node, publisher.name(), Until::Answers(16)).0.as_ref(), Some(&second));
+    }
+    let (best, freshness, _) = get(&mut world, 3, publisher.name(), Until::Complete);
+    assert_eq!(best, Some(second));
+    assert!(freshness.complete && freshness.answers_near >= 16, "{freshness:?}");
+}
+
+#[test]
+fn a_quarter_dead_slows_nothing_much() {
+    let mut world = World::settled(2, 100, 60);
+    world.kill(25, 2);
+    let publisher = Publisher::new(1);
+    let record = publisher.record(1, LIFETIME);
+    let (tally, _, cost) = put(&mut world, 0, &record, 10);
+    assert!(tally.acked >= 10 && cost.took < 4 * SECOND, "{tally:?} {cost:?}");
+    world.run_for(20 * SECOND);
+    let alive: Vec<usize> = (0..100).filter(|node| world.nodes[*node].alive).collect();
+    for node in alive {
+        let (best, _, cost) = get(&mut world, node, publisher.name(), Until::Probable(1e-3));
+        assert_eq!(best.as_ref(), Some(&record));
+        assert!(cost.took < 4 * SECOND, "{cost:?}");
+    }
+}
+
+#[test]
+fn older_records_are_refused_and_stale_holders_corrected() {
+    let mut world = World::settled(3, 100, 60);
+    let publisher = Publisher::new(1);
+    let (old, new) = (publisher.record(1, LIFETIME), publisher.record(2, LIFETIME));
+    put(&mut world, 0, &old, 15);
+    world.run_for(20 * SECOND);
+    let stale = holders(&world, &old);
+    assert!(stale >= 20);
+    // Only a few get the newer one; whoever reads afterwards puts all of them right.
+    let query = world.call(1, |dht, now| dht.closest(now, publisher.name().routing_key()));
+    let (closest, _) = world.until(1, |event| match event {
+        Event::ClosestDone { query: done, closest } if *done == query => Some(closest.clone()),
+        _ => None,
+    });
+    let some = closest[..6].to_vec();
+    let update = world.call(1, |dht, now| dht.put(now, &new, some, 6));
+    world.close(1, update);
+    let (best, freshness, _) = get(&mut world, 70, publisher.name(), Until::Complete);
+    assert_eq!(best.as_ref(), Some(&new));
+    assert!(freshness.older >= 10, "{freshness:?}");
+    world.run_for(20 * SECOND);
+    assert!(holders(&world, &new) >= 20, "{}", holders(&world, &new));
+    let corrected =
+        |(_, _, event): &&(Duration, usize, Event)| matches!(event, Event::Corrected { outcome: Outcome::Acked, .. });
+    assert!(world.events.iter().filter(corrected).count() >= 10);
+    // A replay of the old one is refused by all who hold the new one.
+    let replay = world.call(2, |dht, now| dht.put(now, &old, closest, 20));
+    let ((tally, success), _) = world.until(2, |event| match event {
+        Event::PutDone { query, tally, success } if *query == replay => Some((*tally, *success)),
+        _ => None,
+    });
+    assert!(!success && tally.refused >= 18, "{tally:?}");
+    assert_eq!(get(&mut world, 33, publisher.name(), Until::Answers(16)).0, Some(new));
+}
+
+#[test]
+fn a_newcomer_among_the_nearest_gets_the_record() {
+    let mut world = World::settled(4, 100, 60);
+    let publisher = Publisher::new(1);
+    let record = publisher.record(1, LIFETIME);
+    put(&mut world, 0, &record, 15);
+    world.run_for(20 * SECOND);
+    let target = Key::of(&publisher.name().routing_key());
+    let mut order: Vec<usize> = (0..100).collect();
+    order.sort_by_key(|node| Key::of_peer(&info(*node).id).distance(&target));
+    // One of the nearest loses all that it kept.
+    let victim = order[4];
+    world.nodes[victim].dht.server = Server::new(Key::of_peer(&info(victim).id), &Limits::default());
+    assert!(!holds_any(&world, victim, &publisher.name()));
+    let reader = order[60];
+    get(&mut world, reader, publisher.name(), Until::Complete);
+    world.run_for(20 * SECOND);
+    assert!(holds_any(&world, victim, &publisher.name()));
+    assert!(order[45..].iter().all(|far| *far == 0 || !holds_any(&world, *far, &publisher.name())));
+}
+
+#[test]
+fn liars_are_outvoted() {
+    let publisher = Publisher::new(1);
+    let (old, new) = (publisher.record(1, LIFETIME), publisher.record(2, LIFETIME));
+    let wire = |record: &Verified| ValueRecord {
+        key: publisher.name().routing_key().into(),
+        value: record.as_bytes().clone(),
+        received: None,
+    };
+    let mut forged = wire(&new);
+    forged.value = Publisher::new(9).record(9, LIFETIME).as_bytes().clone();
+    let expired = wire(&publisher.record(7, -1));
+    let mut huge = wire(&new);
+    huge.value = vec![0; MAX_VALUE_BYTES].into();
+    for (seed, lie) in [
+        Behaviour::Silent,
+        Behaviour::NamesNobody,
+        Behaviour::Serves(wire(&old)),
+        Behaviour::Serves(forged),
+        Behaviour::Serves(expired),
+        Behaviour::Serves(huge),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut world = World::settled(10 + seed as u8, 100, 60);
+        for node in (2..100).step_by(4) {
+            world.nodes[node].behaviour = lie.clone();
+        }
+        put(&mut world, 0, &old, 8);
+        let (tally, _, cost) = put(&mut world, 0, &new, 8);
+        assert!(tally.acked >= 8 && cost.took < 8 * SECOND, "{lie:?} {tally:?} {cost:?}");
+        world.run_for(20 * SECOND);
+        for node in (0..100).step_by(9).filter(|node| node % 4 != 2) {
+            let (best, freshness, cost) = get(&mut world, node, publisher.name(), Until::Probable(1e-3));
+            assert_eq!(best.as_ref(), Some(&new), "{lie:?} {freshness:?}");
+            assert!(cost.took < 8 * SECOND && cost.rpcs < 330, "{lie:?} {cost:?}");
+        }
+    }
+}
+
+#[test]
+fn a_million_closer_peers_change_nothing() {
+    let mut world = World::settled(5, 30, 30);
+    let liar = 7;
+    let closer: Vec<PeerInfo> =
+        (0..2000).map(|n| PeerInfo { id: peer(1 << 30 | n), addresses: vec![address(n); 16] }).collect();
+    // 500 floods of 2,000 names reach each of three nodes: as answers to what it asked, and to what it never asked.
+    for node in 0..3 {
+        for round in 0..100_u8 {
+            let query = world.call(node, |dht, now| dht.closest(now, vec![node as u8, round]));
+            let newest = world.nodes[node].dht.rpcs.newest().0;
+            for id in newest.saturating_sub(2)..newest + 3 {
+                let asked = world.nodes[node].dht.rpcs.get(RpcId(id)).map(|pending| pending.peer.id);
+                if asked.is_none_or(|asked| asked == info(liar).id) {
+                    let flood = Response::FindNode { closer: closer.clone() };
+                    world.call(node, |dht, now| dht.on_response(now, RpcId(id), Ok(flood)));
+                }
+            }
+            world.call(node, |dht, _| dht.cancel(query));
+        }
+    }
+    world.run_for(60 * SECOND);
+    for node in &world.nodes {
+        let (health, usage) = (node.dht.health(), node.dht.usage());
+        assert!(health.table < 30 && health.known < 30, "{health:?}");
+        assert_eq!((usage.queries, usage.rpcs), (0, 0));
+        assert!(node.dht.to_check.is_empty() && node.dht.deadlines.is_empty());
+    }
+}
+
+#[test]
+fn a_network_grows_from_one_seed_and_survives_its_death() {
+    let mut world = World::empty(6);
+    world.add(config());
+    assert_eq!(world.nodes[0].dht.health().standing, Standing::Alone);
+    for _ in 1..40 {
+        // One of two seeds does not exist: it delays nothing.
+        let node = world.add(Config { seeds: vec![info(5000), info(0)], ..config() });
+        world.run_for(2 * SECOND);
+        assert!(world.nodes[node].dht.health().live > 0, "{node}");
+    }
+    world.run_for(120 * SECOND);
+    for node in &world.nodes {
+        let health = node.dht.health();
+        assert_eq!(health.standing, Standing::Joined);
+        assert!(health.live >= 20, "{health:?}");
+        assert_eq!(node.dht.usage().queries, 0);
+    }
+    world.nodes[0].alive = false;
+    let publisher = Publisher::new(1);
+    let record = publisher.record(1, LIFETIME);
+    put(&mut world, 20, &record, 15);
+    for node in 1..40 {
+        assert_eq!(get(&mut world, node, publisher.name(), Until::First).0.as_ref(), Some(&record));
+    }
+    // In time the dead one disappears from the tables, and nothing else does.
+    world.run_for(7200 * SECOND);
+    for node in &world.nodes[1..] {
+        assert!(!node.dht.peers.table.contains(&Key::of_peer(&info(0).id)));
+        assert!(node.dht.health().live >= 20, "{:?}", node.dht.health());
+    }
+}
+
+#[test]
+fn alone_it_tries_again_until_somebody_is_there() {
+    let mut world = World::empty(7);
+    let node = world.add(Config { seeds: vec![info(1)], ..config() });
+    let other = world.add(config());
+    world.nodes[other].alive = false;
+    world.run_for(600 * SECOND);
+    assert_eq!(world.nodes[node].dht.health().standing, Standing::Alone);
+    assert!((5..60).contains(&world.rpcs), "{}", world.rpcs);
+    world.nodes[other].alive = true;
+    world.run_for(400 * SECOND);
+    assert_eq!(world.nodes[node].dht.health().standing, Standing::Joined);
+    assert_eq!(world.nodes[other].dht.health().standing, Standing::Joined);
+    // When the only other one dies the node is alone, and finds it again when it is back.
+    world.nodes[other].alive = false;
+    world.run_for(7200 * SECOND);
+    assert_eq!(world.nodes[node].dht.health().standing, Standing::Alone);
+    world.nodes[other].alive = true;
+    world.run_for(700 * SECOND);
+    assert_eq!(world.nodes[node].dht.health().standing, Standing::Joined);
+    let standings: Vec<Standing> = world
+        .events
+        .iter()
+        .filter_map(|(_, at, event)| match event {
+            Event::Health(health) if *at == node => Some(health.standing),
+            _ => None,
+        })
+        .collect();
+    assert!(standings.windows(2).all(|pair| pair[0] != pair[1]), "{standings:?}");
+}
+
+#[test]
+fn providers_and_peers_are_found() {
+    let mut world = World::settled(8, 15, 15);
+    let key = Bytes::from_static(b"\x12\x20a multihash of thirty-two bytes..");
+    let provide = world.call(5, |dht, now| dht.provide(now, key.clone()));
+    let ((tally, success), _) = world.until(5, |event| match event {
+        Event::PutDone { query, tally, success } if *query == provide => Some((*tally, *success)),
+        _ => None,
+    });
+    assert!(success, "{tally:?}");
+    world.close(5, provide);
+    let find = world.call(10, |dht, now| dht.find_providers(now, key.clone(), 1));
+    let (provider, _) = world.until(10, |event| match event {
+        Event::Provider { query, provider, .. } if *query == find => Some(provider.clone()),
+        _ => None,
+    });
+    assert_eq!(provider, info(5));
+    world.close(10, find);
+    assert!(world.events.iter().any(|(_, _, event)| *event == Event::ProvidersDone { query: find, found: 1 }));
+    // A day later it was announced again, and still has its addresses.
+    world.run_for(25 * 3600 * SECOND);
+    let find = world.call(11, |dht, now| dht.find_providers(now, key, 10));
+    let (provider, _) = world.until(11, |event| match event {
+        Event::Provider { query, provider, .. } if *query == find => Some(provider.clone()),
+        _ => None,
+    });
+    assert_eq!(provider, info(5));
+    world.close(11, find);
+
+    for (wanted, known) in [(7, true), (9999, false)] {
+        let find = world.call(3, |dht, now| dht.find_peer(now, peer(wanted)));
+        let ((found, reached), _) = world.until(3, |event| match event {
+            Event::FindPeerDone { query, peer, reached } if *query == find => Some((peer.clone(), *reached)),
+            _ => None,
+        });
+        assert_eq!((reached, !found.addresses.is_empty()), (known, known));
+    }
+}
+
+#[test]
+fn every_query_ends_whatever_is_lost() {
+    let mut world = World::settled(9, 100, 60);
+    world.loss = 30;
+    world.kill(40, 1);
+    let publisher = Publisher::new(1);
+    let mut queries = Vec::new();
+    for node in (0..100).filter(|node| world.nodes[*node].alive).collect::<Vec<_>>() {
+        queries.push((node, world.call(node, |dht, now| dht.get(now, publisher.name(), Until::Answers(16)))));
+        queries.push((node, world.call(node, |dht, now| dht.find_peer(now, peer(77)))));
+        queries.push((node, world.call(node, |dht, now| dht.provide(now, Bytes::from_static(b"k")))));
+        let cancelled = world.call(node, |dht, now| dht.walk(now, publisher.name()));
+        world.call(node, |dht, _| dht.cancel(cancelled));
+    }
+    for (node, query) in queries {
+        world.close(node, query);
+    }
+    world.run_for(30 * SECOND);
+    assert!(world.nodes.iter().filter(|node| node.alive).all(|node| node.dht.usage().queries == 0));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    let run = |seed| {
+        let mut world = World::settled(seed, 40, 40);
+        world.traced = true;
+        world.loss = 5;
+        world.kill(10, 1);
+        let publisher = Publisher::new(1);
+        put(&mut world, 0, &publisher.record(1, LIFETIME), 5);
+        let reader = world.nodes.iter().rposition(|node| node.alive).unwrap();
+        get(&mut world, reader, publisher.name(), Until::Complete);
+        world.run_for(600 * SECOND);
+        world.trace
+    };
+    assert_eq!(run(11), run(11));
+    assert_ne!(run(11), run(12));
+}
+
+#[test]
+fn modes() {
+    let dht = |mode| Dht::new(Config { mode, ..Config::public() }, peer(1), [0; 32], START);
+    let mut client = dht(Mode::Client);
+    client.set_reachable(true);
+    assert!(!client.is_server());
+    client.on_request(START, InboundId(1), peer(2), &[], Request::Ping);
+    let refused = Output::Reply { to: InboundId(1), response: Err(Refused::NotServer) };
+    assert_eq!(client.poll_output(), Some(refused));
+    assert!(dht(Mode::Server).is_server());
+    let mut auto = dht(Mode::Auto);
+    assert!(!auto.is_server());
+    auto.set_reachable(true);
+    auto.set_reachable(true);
+    assert_eq!(auto.poll_output(), Some(Output::Event(Event::Serving(true))));
+    assert_eq!(auto.poll_output(), None);
+    auto.on_request(START, InboundId(2), peer(2), &[], Request::Ping);
+    let pong = Output::Reply { to: InboundId(2), response: Ok(Response::Ping) };
+    assert_eq!(auto.poll_output(), Some(pong));
+}
+
+#[test]
+fn what_a_server_keeps_survives_a_restart() {
+    let publisher = Publisher::new(1);
+    let record = publisher.record(3, LIFETIME);
+    let mut first = Dht::new(Config::lan(), peer(1), [0; 32], START);
+    let wire =
+        ValueRecord { key: publisher.name().routing_key().into(), value: record.as_bytes().clone(), received: None };
+    first.on_request(START, InboundId(1), peer(2), &[], Request::PutValue { record: wire.clone() });
+    let Some(Output::Persist(Persist::Store { key, value, received })) = first.poll_output() else { panic!() };
+    let later = START.after(3600 * SECOND);
+    let mut second = Dht::new(Config::lan(), peer(1), [1; 32], later);
+    second.load_record(later, key, value, received).unwrap();
+    second.on_request(later, InboundId(2), peer(2), &[], Request::GetValue { key: wire.key.clone() });
+    let Some(Output::Reply { response: Ok(Response::GetValue { record: Some(got), .. }), .. }) = second.poll_output()
+    else {
+        panic!()
+    };
+    assert_eq!((got.value, got.received), (wire.value, Some(START.wall)));
+    let end = START.after(Duration::from_secs(LIFETIME as u64));
+    assert_eq!(second.next_timeout(), Some(end.monotonic));
+    second.on_timeout(end);
+    assert_eq!(second.poll_output(), Some(Output::Persist(Persist::Remove { key: wire.key })));
+}
+
+/// Not a test but a measurement, every connection cold at the start of each operation: `cargo test --release -p ipns-core figures -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn figures() {
+    println!("servers dead%  put: ms p50 p90  rpcs p50   get 1e-3: ms p50 p90  rpcs p50   first: ms p50 p90");
+    for servers in [100, 1000] {
+        for dead in [0, 10, 25] {
+            let mut world = World::settled(1, servers, 300);
+            world.kill(dead, 0);
+            let alive: Vec<usize> = (0..servers).filter(|node| world.nodes[*node].alive).collect();
+            let (mut puts, mut gets, mut firsts) = (Vec::new(), Vec::new(), Vec::new());
+            for n in 0..30_usize {
+                let publisher = Publisher::new(n as u8);
+                let [writer, reader, other] = [7, 13, 29].map(|step| alive[n * step % alive.len()]);
+                let record = publisher.record(1, LIFETIME);
+                world.cool();
+                puts.push(put(&mut world, writer, &record, 10).2);
+                world.run_for(20 * SECOND);
+                world.cool();
+                let (best, _, cost) = get(&mut world, reader, publisher.name(), Until::Probable(1e-3));
+                assert_eq!(best, Some(record));
+                gets.push(cost);
+                world.run_for(20 * SECOND);
+                world.cool();
+                firsts.push(get(&mut world, other, publisher.name(), Until::First).2);
+            }
+            let ms = |costs: &[Cost], percent: usize| {
+                let mut sorted: Vec<_> = costs.iter().map(|cost| cost.took.as_millis()).collect();
+                sorted.sort_unstable();
+                sorted[sorted.len() * percent / 100]
+            };
+            let rpcs = |costs: &[Cost]| {
+                let mut sorted: Vec<_> = costs.iter().map(|cost| cost.rpcs).collect();
+                sorted.sort_unstable();
+                sorted[sorted.len() / 2]
+            };
+            println!(
+                "{servers:7} {dead:5}  {:12} {:4} {:9}   {:16} {:4} {:9}   {:12} {:4}",
+                ms(&puts, 50),
+                ms(&puts, 90),
+                rpcs(&puts),
+                ms(&gets, 50),
+                ms(&gets, 90),
+                rpcs(&gets),
+                ms(&firsts, 50),
+                ms(&firsts, 90),
+            );
+        }
+    }
+}
