@@ -134,7 +134,8 @@ impl FromStr for Value {
         if text.len() > MAX_VALUE_BYTES {
             return Err(ValueError::TooLong { size: text.len() });
         }
-        let path = match text.split_once("://") {
+        // A scheme has no slash: `://` further on is part of a path.
+        let path = match text.split_once("://").filter(|(scheme, _)| !scheme.contains('/')) {
             Some((scheme @ ("ipfs" | "ipns"), rest)) => format!("/{scheme}/{rest}"),
             Some(_) => return Err(malformed()),
             None => text.to_owned(),

@@ -169,7 +169,7 @@ fn limits_are_exact(store: &mut impl Store) {
     ];
     for (write, words) in refused {
         let error = store.commit(&[write]).unwrap_err();
-        assert!(matches!(&error, StoreError::Io { reason, .. } if reason.contains(words)), "{error}");
+        assert!(matches!(&error, StoreError::TooLarge { .. }) && error.to_string().contains(words), "{error}");
     }
     assert_eq!(all(store, Table::Own).len(), 1);
 }

@@ -277,12 +277,8 @@ impl Lookup {
         receipt
     }
 
-    /// The record that may be returned: the newest one known, unless it has expired. An older one never may, so that
-    /// there is none before the store has been read.
+    /// The record that may be returned: the newest one known, unless it has expired. An older one never may.
     pub(crate) fn answer(&self, checks: &Checks) -> Option<&Verified> {
-        if let Phase::Loading { .. } = self.phase {
-            return None;
-        }
         let may = |record: &&Verified| {
             let below = self.least.is_some_and(|least| rank(record) < least);
             !below && !record.is_expired(checks.at - checks.tolerance)

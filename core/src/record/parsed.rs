@@ -60,7 +60,7 @@ impl Record {
         Value::from_bytes(&self.data.value)
     }
 
-    /// The sequence, at most [`MAX_SEQUENCE`].
+    /// The sequence, at most [`MAX_SEQUENCE`](super::MAX_SEQUENCE).
     pub fn sequence(&self) -> u64 {
         self.data.sequence
     }

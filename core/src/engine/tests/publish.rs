@@ -409,6 +409,20 @@ fn a_delivery_that_is_overtaken_is_told_so() {
 }
 
 #[test]
+fn a_delivery_under_way_is_not_tried_again_after_a_newer_one() {
+    let (mut world, node) = World::two();
+    world.script("b").selects = false;
+    world.script("b").plan.extend([Act::Serve, Act::Hang, Act::Serve]);
+    let first = world.start_publish(node, Publish { policy: Policy::All, ..publish(1, 1) });
+    world.pass(seconds(2));
+    world.publish(node, publish(1, 2)).unwrap();
+    let Err(PublishError::PolicyNotMet { publication, .. }) = world.published(node, first) else { panic!() };
+    assert_eq!(publication.receipts[1].outcome, Err(RouteError::Overtaken { by: 1 }));
+    world.pass(seconds(60));
+    assert_eq!(world.script("b").puts(), [0, 1]);
+}
+
+#[test]
 fn a_publish_can_be_cancelled_at_any_stage() {
     for stage in 0..200 {
         let (mut world, node) = World::two();

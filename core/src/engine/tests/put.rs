@@ -2,6 +2,7 @@
 
 use crate::routing::{RouteError, Tally};
 
+use super::super::config::Config;
 use super::super::event::{Event, PublishError};
 use super::super::request::{Policy, Publish, Put};
 use super::script::Act;
@@ -40,6 +41,23 @@ fn a_forced_put_is_sent_and_changes_nothing_here() {
     assert_eq!(world.resolve(node, name(1), offline()).unwrap().value, path(5));
     world.restart(node);
     assert_eq!(world.resolve(node, name(1), offline()).unwrap().value, path(5));
+}
+
+#[test]
+fn a_forced_put_changes_nothing_even_when_memory_is_short() {
+    let (mut world, _) = World::two();
+    let node = world.node(Config { cache_entries: 1, ..config(&["a", "b"]) });
+    world.put(node, put(1, bytes(1, 5))).unwrap();
+    let watch = world.watch(node, name(1));
+    world.pass(seconds(1));
+    world.nodes[node].disk.latency = seconds(2);
+    let forced = Put { force: true, ..put(1, bytes(1, 4)) };
+    let forced = world.start_put(node, forced);
+    world.pass(millis(100));
+    world.put(node, put(2, bytes(2, 1))).unwrap();
+    let _ = world.published(node, forced);
+    assert_eq!(world.resolve(node, name(1), offline()).unwrap().value, path(5));
+    assert_eq!(world.changes(node, watch), [5]);
 }
 
 #[test]

@@ -212,6 +212,36 @@ fn a_failed_write_does_not_keep_others_from_the_disk() {
 }
 
 #[test]
+fn what_is_on_its_way_to_the_disk_is_not_overwritten() {
+    let (mut world, node) = World::one(Script::new().holding(name(1), bytes(1, 4)));
+    world.nodes[node].disk.latency = seconds(2);
+    let put = world.ask(node, upload(1, bytes(1, 5)));
+    assert_eq!(world.resolve(node, name(1), uncached()).unwrap().value, path(4), "it is not durable yet");
+    assert_eq!(world.response(put).status(), 200);
+    world.pass(seconds(10));
+    world.restart(node);
+    assert_eq!(world.resolve(node, name(1), offline()).unwrap().value, path(5));
+}
+
+#[test]
+fn how_the_last_one_was_sent_does_not_overwrite_the_next_one() {
+    let mut world = World::new(5);
+    world.host("a", Script::new());
+    world.host("b", Script::new().slow(millis(500)));
+    let mut config = config(&["a", "b"]);
+    config.routers[1].read = false;
+    let node = world.node(config);
+    world.nodes[node].disk.latency = seconds(1);
+    let (first, second) = (world.start_publish(node, publish(1, 1)), world.start_publish(node, publish(1, 2)));
+    world.published(node, first).unwrap();
+    world.published(node, second).unwrap();
+    world.pass(seconds(10));
+    world.restart(node);
+    world.pass(seconds(10));
+    assert_eq!(world.nodes[node].engine.own().next().unwrap().1.record.sequence(), 1);
+}
+
+#[test]
 fn the_store_stays_bounded() {
     let mut world = World::new(5);
     let mut script = Script::new();
