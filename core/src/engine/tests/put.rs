@@ -54,7 +54,8 @@ fn a_forced_put_changes_nothing_even_when_memory_is_short() {
     let forced = Put { force: true, ..put(1, bytes(1, 4)) };
     let forced = world.start_put(node, forced);
     world.pass(millis(100));
-    world.put(node, put(2, bytes(2, 1))).unwrap();
+    world.script("a").held.insert(name(2), bytes(2, 1));
+    world.resolve(node, name(2), Resolve::default()).unwrap();
     let _ = world.published(node, forced);
     assert_eq!(world.resolve(node, name(1), offline()).unwrap().value, path(5));
     assert_eq!(world.changes(node, watch), [5]);
