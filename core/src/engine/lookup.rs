@@ -392,10 +392,10 @@ impl Lookup {
         self.asked.keys().copied()
     }
 
-    /// Whether any router was reached and said, in whatever way, that it gives no record. Some servers answer 500 for
-    /// a name that they do not know; one that is merely busy says nothing about the name.
+    /// Whether any router failed at this very request, with 500. Some servers, the js one among them, answer so for a
+    /// name that they do not know; one that is busy or forbids says nothing about the name.
     pub(crate) fn anyone_denied(&self) -> bool {
-        self.receipts.values().any(|(_, receipt)| matches!(receipt.outcome, Err(RouteError::Refused(_))))
+        self.receipts.values().any(|(_, receipt)| matches!(receipt.outcome, Err(RouteError::Failed(_))))
     }
 
     /// Whether any router answered, with a record or with none.

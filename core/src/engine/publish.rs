@@ -371,7 +371,8 @@ impl Publishing {
 /// Whether the router said nothing about the record: neither took nor refused it.
 fn is_unreached(receipt: &Receipt) -> bool {
     match &receipt.outcome {
-        Err(RouteError::Refused(_) | RouteError::Conflict { .. } | RouteError::Invalid(_)) | Ok(_) => false,
+        Err(RouteError::Failed(_) | RouteError::Refused(_) | RouteError::Conflict { .. } | RouteError::Invalid(_))
+        | Ok(_) => false,
         Err(_) => true,
     }
 }

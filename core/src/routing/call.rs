@@ -99,6 +99,9 @@ pub enum RouteError {
     /// It, or something before it, is busy or broken and says so: 429, 502, 503, 504.
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// It failed at the request itself: 500, which some servers answer for a name that they do not know.
+    #[error("failed: {0}")]
+    Failed(String),
     /// It answered, and refused.
     #[error("refused: {0}")]
     Refused(String),
@@ -129,6 +132,7 @@ impl RouteError {
             Self::Unreachable(_) => "unreachable",
             Self::Timeout => "timeout",
             Self::Unavailable(_) => "unavailable",
+            Self::Failed(_) => "failed",
             Self::Refused(_) => "refused",
             Self::Conflict { .. } => "conflict",
             Self::Invalid(_) => "invalid",
@@ -385,8 +389,7 @@ impl Calls {
         match fault.kind {
             FaultKind::Transient => {
                 let busy = fault.status == StatusCode::TOO_MANY_REQUESTS || fault.status.as_u16() > 500;
-                let error =
-                    if busy { RouteError::Unavailable(fault.reason) } else { RouteError::Refused(fault.reason) };
+                let error = if busy { RouteError::Unavailable(fault.reason) } else { RouteError::Failed(fault.reason) };
                 self.retry(now, id, error, fault.retry_after, random);
             }
             FaultKind::Conflict { current } => self.finish(id, Err(RouteError::Conflict { current })),
