@@ -107,11 +107,13 @@ impl Checks {
     pub fn verify_batch(&self, records: &[(Bytes, Name)]) -> Vec<Result<Verified, RecordError>> {
         let mut answers: Vec<_> = records.iter().map(|(bytes, name)| parse(bytes.clone(), name)).collect();
         for chunk in answers.chunks_mut(MAX_BATCH) {
-            let batch: Vec<_> = chunk.iter().filter_map(|answer| batchable(answer.as_ref().ok()?)).collect();
-            let whole = batch.len() > 1 && verify_together(&batch);
-            for answer in chunk {
+            let mut batch = Batch::default();
+            let taken: Vec<_> =
+                chunk.iter().map(|answer| answer.as_ref().is_ok_and(|parsed| batch.take(parsed))).collect();
+            let whole = batch.verifies();
+            for (answer, taken) in chunk.iter_mut().zip(taken) {
                 let checked = match answer {
-                    Ok(parsed) if whole && batchable(parsed).is_some() => Ok(()),
+                    Ok(_) if whole && taken => Ok(()),
                     Ok((record, key)) => check_signature(record, key),
                     Err(_) => Ok(()),
                 };
@@ -170,26 +172,34 @@ pub(super) fn check_signature(record: &Record, key: &PublicKey) -> Result<(), Re
     if key.verify(&signed_message(data), signature) { Ok(()) } else { Err(RecordError::SignatureInvalid) }
 }
 
-struct Batched {
-    message: Vec<u8>,
-    signature: Signature,
-    key: VerifyingKey,
+/// Ed25519 signatures that are checked in one go.
+#[derive(Default)]
+struct Batch {
+    messages: Vec<Vec<u8>>,
+    signatures: Vec<Signature>,
+    keys: Vec<VerifyingKey>,
 }
 
-fn batchable((record, key): &(Record, PublicKey)) -> Option<Batched> {
-    let (signature, data) = record.entry.signed_parts().ok()?;
-    Some(Batched {
-        message: signed_message(data),
-        signature: Signature::from_slice(signature).ok()?,
-        key: *key.as_ed25519()?,
-    })
-}
+impl Batch {
+    /// Takes a record's signature in, if it is one of Ed25519.
+    fn take(&mut self, (record, key): &(Record, PublicKey)) -> bool {
+        let (Ok((signature, data)), Some(key)) = (record.entry.signed_parts(), key.as_ed25519()) else {
+            return false;
+        };
+        let Ok(signature) = Signature::from_slice(signature) else {
+            return false;
+        };
+        self.messages.push(signed_message(data));
+        self.signatures.push(signature);
+        self.keys.push(*key);
+        true
+    }
 
-fn verify_together(batch: &[Batched]) -> bool {
-    let messages: Vec<&[u8]> = batch.iter().map(|one| one.message.as_slice()).collect();
-    let signatures: Vec<_> = batch.iter().map(|one| one.signature).collect();
-    let keys: Vec<_> = batch.iter().map(|one| one.key).collect();
-    ed25519_dalek::verify_batch(&messages, &signatures, &keys).is_ok()
+    /// Whether all of them verify; a single one is no batch.
+    fn verifies(&self) -> bool {
+        let messages: Vec<&[u8]> = self.messages.iter().map(Vec::as_slice).collect();
+        messages.len() > 1 && ed25519_dalek::verify_batch(&messages, &self.signatures, &self.keys).is_ok()
+    }
 }
 
 /// What the signature does not say: that the V1 fields agree, and that the end of life can be read.

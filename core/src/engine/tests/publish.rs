@@ -179,6 +179,10 @@ fn a_name_that_nobody_can_be_asked_about_is_not_published() {
     world.script("a").then = Act::Refuse;
     world.script("b").plan.extend([Act::Status(500), Act::Status(500), Act::Status(500), Act::Status(500), Act::Serve]);
     assert_eq!(world.publish(node, publish(2, 1)).unwrap().record.sequence(), 0);
+
+    // One that forbids has said nothing of the name.
+    world.script("b").then = Act::Status(403);
+    assert!(matches!(world.publish(node, publish(3, 1)), Err(PublishError::Unread { .. })));
 }
 
 #[test]
