@@ -6,10 +6,12 @@
 
 mod call;
 pub mod http;
+mod net;
 mod receipt;
 mod router;
 
 pub(crate) use call::{CallEnd, CallId, CallOutput, CallUpdate, Calls};
 pub use call::{HttpError, HttpId, Operation, RouteError, RouteId, RouteUpdate, Tally};
+pub use net::{NetCommand, NetEvent};
 pub use receipt::Receipt;
 pub use router::{Router, RouterId, Transport};
