@@ -1,7 +1,6 @@
 //! The behaviour: commands of the node become dials and streams, and what happens becomes events for it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::convert::Infallible;
 use std::fmt;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -32,7 +31,7 @@ const FREE: (usize, usize) = (64 << 10, 4 << 10);
 /// Carries the questions and answers of DHTs over the swarm that it is part of.
 ///
 /// It does what [`NetCommand`]s say and tells what happens as [`NetEvent`]s. When the node drops its end of either
-/// channel, it forgets everything and serves nobody; the swarm's other behaviours go on.
+/// channel, it forgets everything, serves nobody, and says [`Stopped`]; the swarm's other behaviours go on.
 pub struct Behaviour {
     shared: Shared,
     /// `None` when the node is gone.
@@ -47,7 +46,13 @@ pub struct Behaviour {
     reach: Reach,
     orders: VecDeque<(ConnectionId, Order)>,
     timer: Option<(Instant, Delay)>,
+    /// Whether the swarm is to be told that the node is gone.
+    stopped: bool,
 }
+
+/// The node is gone: it has dropped its end of the commands or of the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped;
 
 /// How much a [`Behaviour`] holds at the moment.
 #[doc(hidden)]
@@ -97,6 +102,7 @@ impl Behaviour {
             reach: Reach::default(),
             orders: VecDeque::new(),
             timer: None,
+            stopped: false,
         }
     }
 
@@ -209,12 +215,13 @@ impl Behaviour {
             self.unanswered.clear();
             self.orders.clear();
             self.timer = None;
+            self.stopped = true;
             self.order_all(|| Order::Stop);
         }
     }
 
     /// What the swarm is to do for the questions.
-    fn next_step(&mut self) -> Option<ToSwarm<Infallible, Order>> {
+    fn next_step(&mut self) -> Option<ToSwarm<Stopped, Order>> {
         loop {
             match self.asks.next_step()? {
                 Step::Dial(opts) => return Some(ToSwarm::Dial { opts }),
@@ -248,13 +255,13 @@ impl Behaviour {
     }
 }
 
-fn order(peer_id: PeerId, connection: ConnectionId, event: Order) -> ToSwarm<Infallible, Order> {
+fn order(peer_id: PeerId, connection: ConnectionId, event: Order) -> ToSwarm<Stopped, Order> {
     ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event }
 }
 
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = Handler;
-    type ToSwarm = Infallible;
+    type ToSwarm = Stopped;
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -322,7 +329,7 @@ impl NetworkBehaviour for Behaviour {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, Order>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Stopped, Order>> {
         loop {
             if let Some(step) = self.next_step() {
                 return Poll::Ready(step);
@@ -332,6 +339,9 @@ impl NetworkBehaviour for Behaviour {
                     return Poll::Ready(order(*peer, connection, event));
                 }
                 continue;
+            }
+            if std::mem::take(&mut self.stopped) {
+                return Poll::Ready(ToSwarm::GenerateEvent(Stopped));
             }
             let Some(commands) = &mut self.commands else { return Poll::Pending };
             match commands.poll_next_unpin(cx) {

@@ -58,16 +58,26 @@
 
 mod asks;
 mod behaviour;
+#[cfg(feature = "tokio")]
+mod connections;
 mod exchange;
 mod frames;
 mod handler;
 mod inbound;
 mod ledger;
 mod limits;
+#[cfg(feature = "tokio")]
+mod node;
 mod reach;
 mod told;
+#[cfg(feature = "tokio")]
+mod transport;
 
-pub use behaviour::Behaviour;
 #[doc(hidden)]
 pub use behaviour::Usage;
+pub use behaviour::{Behaviour, Stopped};
+#[cfg(feature = "tokio")]
+pub use connections::ConnectionLimits;
 pub use limits::Limits;
+#[cfg(feature = "tokio")]
+pub use node::{Node, NodeConfig, NodeError, node};

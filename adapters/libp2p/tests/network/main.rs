@@ -4,6 +4,7 @@
 mod faults;
 mod hostile;
 mod interop;
+mod node;
 mod rpc;
 mod told;
 mod world;
