@@ -23,6 +23,12 @@
 //! What peers tell of themselves comes from the swarm's identify, so have one; ping, AutoNAT and limits on connections
 //! are the swarm's business too.
 //!
+//! | feature | for |
+//! |---|---|
+//! | none | an application that has a swarm: [`Behaviour`] |
+//! | `tokio` | one that has none: `node` starts a swarm on tokio with all that a member of a DHT needs |
+//! | `kad` | one whose swarm runs libp2p's own Kademlia: `bridge` makes that a router of a node |
+//!
 //! ```
 //! use futures_channel::mpsc::unbounded;
 //! use ipns_core::dht::PUBLIC_PROTOCOL;
@@ -58,6 +64,8 @@
 
 mod asks;
 mod behaviour;
+#[cfg(feature = "kad")]
+mod bridge;
 #[cfg(feature = "tokio")]
 mod connections;
 mod exchange;
@@ -76,6 +84,8 @@ mod transport;
 #[doc(hidden)]
 pub use behaviour::Usage;
 pub use behaviour::{Behaviour, Stopped};
+#[cfg(feature = "kad")]
+pub use bridge::{Bridge, BridgeConfig, KadRouter, Task, bridge};
 #[cfg(feature = "tokio")]
 pub use connections::ConnectionLimits;
 pub use limits::Limits;
