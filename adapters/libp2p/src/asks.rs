@@ -46,6 +46,7 @@ pub struct Question {
 pub(crate) enum Step {
     Dial(DialOpts),
     Put { peer: PeerId, connection: ConnectionId, question: Question },
+    Close { peer: PeerId, connection: ConnectionId },
     Done { router: RouterId, id: RpcId, result: Result<Response, RpcError> },
 }
 
@@ -61,6 +62,9 @@ pub(crate) struct Asks {
     /// Peers to be dialled as soon as there are fewer dials.
     to_dial: VecDeque<PeerId>,
     dials: usize,
+    /// Connections of our dialling without a question, the longest idle first.
+    idle: BTreeMap<u64, (PeerId, ConnectionId)>,
+    clock: u64,
     steps: VecDeque<Step>,
 }
 
@@ -84,9 +88,19 @@ enum Place {
 
 #[derive(Debug, Default)]
 struct Peer {
-    connections: Vec<(ConnectionId, BTreeSet<AskId>)>,
+    connections: Vec<Connection>,
     waiting: VecDeque<AskId>,
     dial: Dial,
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: ConnectionId,
+    asks: BTreeSet<AskId>,
+    /// Whether it came of our dialling.
+    ours: bool,
+    /// Its place among those that are idle.
+    idle: Option<u64>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -122,6 +136,8 @@ impl Asks {
             peers: BTreeMap::new(),
             to_dial: VecDeque::new(),
             dials: 0,
+            idle: BTreeMap::new(),
+            clock: 0,
             steps: VecDeque::new(),
         }
     }
@@ -165,7 +181,7 @@ impl Asks {
     pub(crate) fn clear(&mut self) {
         for peer in self.peers.values_mut() {
             peer.waiting.clear();
-            peer.connections.iter_mut().for_each(|(_, asks)| asks.clear());
+            peer.connections.iter_mut().for_each(|connection| connection.asks.clear());
             if peer.dial == Dial::Queued {
                 peer.dial = Dial::None;
             }
@@ -181,10 +197,11 @@ impl Asks {
 
     pub(crate) fn on_connected(&mut self, peer: PeerId, connection: ConnectionId) {
         let entry = self.peers.entry(peer).or_default();
-        entry.connections.push((connection, BTreeSet::new()));
+        let ours = matches!(&entry.dial, Dial::Ours { connection: ours, .. } if *ours == connection);
+        entry.connections.push(Connection { id: connection, asks: BTreeSet::new(), ours, idle: None });
         let waiting = std::mem::take(&mut entry.waiting);
         match &entry.dial {
-            Dial::Ours { connection: ours, .. } if *ours == connection => {
+            Dial::Ours { .. } if ours => {
                 entry.dial = Dial::None;
                 self.dials -= 1;
             }
@@ -198,14 +215,12 @@ impl Asks {
         for id in waiting {
             self.dispatch(id);
         }
+        self.rest(peer, connection);
         self.dial_next();
     }
 
     pub(crate) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId) {
-        let Some(entry) = self.peers.get_mut(&peer) else { return };
-        let Some(at) = entry.connections.iter().position(|(id, _)| *id == connection) else { return };
-        let (_, asks) = entry.connections.remove(at);
-        for id in asks {
+        for id in self.remove(peer, connection) {
             match self.pending.get_mut(&id) {
                 Some(pending) if !pending.again && !pending.begun.load(Ordering::Acquire) => {
                     pending.again = true;
@@ -213,6 +228,10 @@ impl Asks {
                 }
                 _ => self.finish(id, Err(RpcError::Closed)),
             }
+        }
+        // What kept the peer from being dialled may have been this connection, while it closed.
+        if self.peers.get(&peer).is_some_and(|entry| entry.dial == Dial::Theirs && entry.connections.is_empty()) {
+            self.dial(peer, Vec::new());
         }
         self.tidy(peer);
         self.start();
@@ -270,7 +289,7 @@ impl Asks {
         let Some(pending) = self.pending.get_mut(&id) else { return };
         let peer = pending.ask.peer;
         let entry = self.peers.entry(peer).or_default();
-        let Some((connection, asks)) = entry.connections.iter_mut().min_by_key(|(_, asks)| asks.len()) else {
+        let Some(connection) = entry.connections.iter_mut().min_by_key(|connection| connection.asks.len()) else {
             pending.place = Place::Waiting;
             entry.waiting.push_back(id);
             if entry.dial == Dial::None {
@@ -278,8 +297,11 @@ impl Asks {
             }
             return;
         };
-        asks.insert(id);
-        pending.place = Place::On(*connection);
+        connection.asks.insert(id);
+        if let Some(idle) = connection.idle.take() {
+            self.idle.remove(&idle);
+        }
+        pending.place = Place::On(connection.id);
         let question = Question {
             id,
             protocol: pending.ask.protocol.clone(),
@@ -287,7 +309,7 @@ impl Asks {
             deadline: pending.deadline,
             begun: pending.begun.clone(),
         };
-        self.steps.push_back(Step::Put { peer, connection: *connection, question });
+        self.steps.push_back(Step::Put { peer, connection: connection.id, question });
     }
 
     /// Dials a peer at the addresses that its questions name, now or when it is its turn.
@@ -354,14 +376,45 @@ impl Asks {
                 Place::Queued => {}
                 Place::Waiting => peer.waiting.retain(|waiting| *waiting != id),
                 Place::On(connection) => {
-                    for (_, asks) in peer.connections.iter_mut().filter(|(open, _)| *open == connection) {
-                        asks.remove(&id);
+                    for open in peer.connections.iter_mut().filter(|open| open.id == connection) {
+                        open.asks.remove(&id);
                     }
+                    self.rest(ask.peer, connection);
                 }
             }
         }
         self.tidy(ask.peer);
         self.steps.push_back(Step::Done { router: ask.router, id: ask.id, result });
+    }
+
+    /// Notes that a connection has no question any more, if so, and closes the longest idle ones beyond the limit.
+    fn rest(&mut self, peer: PeerId, connection: ConnectionId) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        let Some(open) = entry.connections.iter_mut().find(|open| open.id == connection) else { return };
+        if !open.ours || !open.asks.is_empty() || open.idle.is_some() {
+            return;
+        }
+        self.clock += 1;
+        open.idle = Some(self.clock);
+        self.idle.insert(self.clock, (peer, connection));
+        while self.idle.len() > self.limits.idle_connections
+            && let Some((_, (peer, connection))) = self.idle.pop_first()
+        {
+            self.remove(peer, connection);
+            self.tidy(peer);
+            self.steps.push_back(Step::Close { peer, connection });
+        }
+    }
+
+    /// Takes a connection off; gives the questions that were on it.
+    fn remove(&mut self, peer: PeerId, connection: ConnectionId) -> BTreeSet<AskId> {
+        let Some(entry) = self.peers.get_mut(&peer) else { return BTreeSet::new() };
+        let Some(at) = entry.connections.iter().position(|open| open.id == connection) else { return BTreeSet::new() };
+        let Connection { asks, idle, .. } = entry.connections.remove(at);
+        if let Some(idle) = idle {
+            self.idle.remove(&idle);
+        }
+        asks
     }
 
     /// Keeps nothing of a peer of whom nothing is wanted.
@@ -397,6 +450,7 @@ mod tests {
         asked: u64,
         connections: usize,
         open: Vec<(PeerId, ConnectionId)>,
+        closing: Vec<(PeerId, ConnectionId)>,
         dialling: Vec<(PeerId, ConnectionId)>,
         put: Vec<(ConnectionId, Question)>,
         done: Vec<(RpcId, Result<Response, RpcError>)>,
@@ -410,9 +464,9 @@ mod tests {
         fn new(limits: Limits) -> Self {
             let peers = (0..3).map(|_| PeerId::random()).collect();
             let (asks, now) = (Asks::new(limits), Instant::now());
-            let (open, dialling, put, done) = Default::default();
+            let (open, closing, dialling, put, done) = Default::default();
             // Ids that the swarm will not give out in this test.
-            Self { asks, now, peers, asked: 0, connections: 1 << 40, open, dialling, put, done }
+            Self { asks, now, peers, asked: 0, connections: 1 << 40, open, closing, dialling, put, done }
         }
 
         fn ask(&mut self, peer: usize, port: u16, timeout: Duration) -> RpcId {
@@ -434,6 +488,10 @@ mod tests {
                     Step::Put { connection, question, peer } => {
                         assert!(self.open.contains(&(peer, connection)), "a question on a connection that is closed");
                         self.put.push((connection, question));
+                    }
+                    Step::Close { peer, connection } => {
+                        let at = self.open.iter().position(|open| *open == (peer, connection)).unwrap();
+                        self.closing.push(self.open.remove(at));
                     }
                     Step::Done { id, result, .. } => self.done.push((id, result)),
                 }
@@ -466,6 +524,14 @@ mod tests {
             self.put.retain(|(on, _)| *on != connection);
             self.asks.on_closed(peer, connection);
             self.carry_out();
+        }
+
+        /// What was to be closed has closed.
+        fn closed(&mut self) {
+            for (peer, connection) in std::mem::take(&mut self.closing) {
+                self.asks.on_closed(peer, connection);
+                self.carry_out();
+            }
         }
 
         fn answer(&mut self, at: usize) {
@@ -525,6 +591,30 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_idle_connections_of_ours_are_closed() {
+        let mut world = World::new(Limits { idle_connections: 1, ..Limits::default() });
+        world.connect_inbound(2);
+        for peer in 0..2 {
+            world.ask(peer, 1, SECOND);
+            world.dial_ends(0, true, false);
+        }
+        world.answer(0);
+        assert_eq!(world.closing, []);
+        world.answer(0);
+        let (closed, left) = (world.peers[0], world.peers[1]);
+        assert_eq!((world.closing[0].0, world.open.len()), (closed, 2));
+        // While it closes, the swarm takes the peer for connected; it is dialled when it has closed.
+        let id = world.ask(0, 1, SECOND);
+        world.dial_ends(0, false, true);
+        world.closed();
+        world.dial_ends(0, true, false);
+        // A connection that is in use is not idle, however long ago that began.
+        assert_eq!((world.put.len(), &world.closing[..]), (1, &[][..]));
+        world.answer(0);
+        assert_eq!((world.done.last(), world.closing[0].0), (Some(&(id, Ok(Response::Ping))), left));
+    }
+
+    #[test]
     fn time_runs_while_a_question_waits_for_its_turn() {
         let mut world = World::new(Limits { asks: 1, ..Limits::default() });
         world.connect_inbound(0);
@@ -546,7 +636,7 @@ mod tests {
         fn every_question_ends_once_and_nothing_is_left(
             steps in proptest::collection::vec((0..9_u8, 0..30_usize, 0..4_u16), 0..120),
         ) {
-            let limits = Limits { asks: 4, waiting_asks: 3, dials: 2, ..Limits::default() };
+            let limits = Limits { asks: 4, waiting_asks: 3, dials: 2, idle_connections: 2, ..Limits::default() };
             let mut world = World::new(limits);
             for (what, n, port) in steps {
                 let place = |len: usize| (len > 0).then(|| n % len.max(1));
@@ -554,6 +644,7 @@ mod tests {
                     0..=2 => { world.ask(n % 3, port, SECOND * u32::from(port)); }
                     3 => if let Some(at) = place(world.dialling.len()) { world.dial_ends(at, true, false) },
                     4 => if let Some(at) = place(world.dialling.len()) { world.dial_ends(at, false, n % 2 == 0) },
+                    5 if n % 2 == 0 => world.closed(),
                     5 => if let Some(at) = place(world.open.len()) { world.close(at) },
                     6 => if let Some(at) = place(world.put.len()) {
                         world.put[at].1.begun.store(true, Ordering::Release);
@@ -569,7 +660,10 @@ mod tests {
                 prop_assert!(world.dialling.len() <= 2);
                 prop_assert!(world.asks.pending.len() <= 4 + 3);
                 let waiting: usize = world.asks.peers.values().map(|peer| peer.waiting.len()).sum();
-                let on: usize = world.asks.peers.values().flat_map(|peer| &peer.connections).map(|(_, asks)| asks.len()).sum();
+                let on: usize = world.asks.peers.values().flat_map(|peer| &peer.connections).map(|open| open.asks.len()).sum();
+                let connections = world.asks.peers.values().flat_map(|peer| &peer.connections);
+                let idle = connections.filter(|open| open.idle.is_some()).count();
+                prop_assert!(idle == world.asks.idle.len() && idle <= 2);
                 prop_assert_eq!(waiting + on + world.asks.queue.len(), world.asks.pending.len());
                 prop_assert_eq!(world.asks.deadlines.len(), world.asks.pending.len());
                 prop_assert_eq!(world.asked as usize, world.asks.pending.len() + world.done.len());
@@ -584,6 +678,7 @@ mod tests {
             while !world.open.is_empty() {
                 world.close(0);
             }
+            world.closed();
             for peer in world.peers.clone() {
                 world.asks.on_dial_failed(peer, foreign(), false);
             }

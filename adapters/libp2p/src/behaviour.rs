@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -14,7 +15,8 @@ use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure};
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler, StreamProtocol, ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler,
+    StreamProtocol, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
 
@@ -173,7 +175,7 @@ impl Behaviour {
         protocols.find(|offer| offer.router == router).map(|offer| offer.protocol.clone())
     }
 
-    fn offers(&self) -> Vec<Offer> {
+    fn offers(&self) -> Arc<[Offer]> {
         self.shared.protocols.iter().filter(|offer| self.serving.contains(&offer.router)).cloned().collect()
     }
 
@@ -227,6 +229,9 @@ impl Behaviour {
                 Step::Dial(opts) => return Some(ToSwarm::Dial { opts }),
                 Step::Put { peer, connection, question } => {
                     return Some(order(peer, connection, Order::Put(question)));
+                }
+                Step::Close { peer: peer_id, connection } => {
+                    return Some(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(connection) });
                 }
                 Step::Done { router, id, result } => self.tell([NetEvent::Response { router, id, result }]),
             }

@@ -42,7 +42,7 @@ pub enum Order {
         response: Option<Response>,
     },
     /// Offer these protocols and no others.
-    Serve(Vec<Offer>),
+    Serve(Arc<[Offer]>),
     /// Offer nothing, and drop every stream.
     Stop,
 }
@@ -78,14 +78,34 @@ impl AsRef<str> for Offer {
 
 /// The protocols that are offered at the moment.
 #[derive(Debug, Clone)]
-pub struct Offers(Vec<Offer>);
+pub struct Offers {
+    offers: Arc<[Offer]>,
+    next: usize,
+}
+
+impl Offers {
+    fn new(offers: Arc<[Offer]>) -> Self {
+        Self { offers, next: 0 }
+    }
+}
+
+/// A connection asks for the list whenever it is polled, so it is not copied.
+impl Iterator for Offers {
+    type Item = Offer;
+
+    fn next(&mut self) -> Option<Offer> {
+        let offer = self.offers.get(self.next)?;
+        self.next += 1;
+        Some(offer.clone())
+    }
+}
 
 impl UpgradeInfo for Offers {
     type Info = Offer;
-    type InfoIter = std::vec::IntoIter<Offer>;
+    type InfoIter = Self;
 
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.clone().into_iter()
+    fn protocol_info(&self) -> Self {
+        self.clone()
     }
 }
 
@@ -133,10 +153,10 @@ pub struct Handler {
 }
 
 impl Handler {
-    pub(crate) fn new(shared: Shared, offers: Vec<Offer>) -> Self {
+    pub(crate) fn new(shared: Shared, offers: Arc<[Offer]>) -> Self {
         Self {
             shared,
-            offers: Offers(offers),
+            offers: Offers::new(offers),
             questions: VecDeque::new(),
             outbound: 0,
             exchanges: FuturesUnordered::new(),
@@ -218,10 +238,10 @@ impl ConnectionHandler for Handler {
                     self.turns.push(inbound.turn(Some(response), self.shared.limits).boxed());
                 }
             }
-            Order::Serve(offers) => self.offers = Offers(offers),
+            Order::Serve(offers) => self.offers = Offers::new(offers),
             Order::Stop => {
                 self.stopped = true;
-                self.offers = Offers(Vec::new());
+                self.offers = Offers::new(Arc::default());
                 self.questions.clear();
                 self.outbound -= self.exchanges.len();
                 self.exchanges = FuturesUnordered::new();

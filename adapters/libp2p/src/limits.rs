@@ -12,6 +12,9 @@ pub struct Limits {
     pub waiting_asks: usize,
     /// Peers dialled at once. Further ones wait, in order.
     pub dials: usize,
+    /// Connections that came of its dialling and stay open without a question. Beyond, the longest idle are closed, which
+    /// only a swarm that is there for nothing else should want; by default the swarm's idle time-out decides alone.
+    pub idle_connections: usize,
     /// Streams that this node has open on one connection. Further questions wait, in order.
     pub outbound_streams: usize,
     /// Streams that a peer may have open on one connection. Further ones are reset at once.
@@ -41,6 +44,7 @@ impl Default for Limits {
             asks: 1024,
             waiting_asks: 8192,
             dials: 128,
+            idle_connections: usize::MAX,
             outbound_streams: 64,
             inbound_streams: 64,
             unanswered: 1024,

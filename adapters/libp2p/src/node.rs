@@ -63,7 +63,8 @@ impl Default for NodeConfig {
             confirm_listen_addresses: false,
             autonat: true,
             agent: concat!("ipns/", env!("CARGO_PKG_VERSION")).into(),
-            limits: Limits::default(),
+            // Every question under way and every idle connection fits into the connections to others that may be open.
+            limits: Limits { asks: 256, idle_connections: 192, ..Limits::default() },
             connections: ConnectionLimits::default(),
             idle_timeout: Duration::from_secs(60),
             dial_timeout: Duration::from_secs(5),

@@ -193,3 +193,21 @@ async fn a_network_without_a_node_serves_nobody() {
     assert_eq!(asker.asked(&server, Over::Tcp, Request::Ping).await, Err(RpcError::Unsupported));
     server.usage_is(|usage| (usage.asks, usage.unanswered, usage.inbound_streams) == (0, 0, 0)).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_beyond_the_limit_are_closed_and_made_anew() {
+    let limits = ipns_libp2p::Limits { idle_connections: 2, ..Default::default() };
+    let mut asker = Party::with(Setup { limits, ..Setup::default() }).await;
+    let mut servers = Vec::new();
+    for _ in 0..5 {
+        let server = Party::new().await;
+        server.serve(PUBLIC, converse);
+        servers.push(server);
+    }
+    for over in [Over::Tcp, Over::Quic, Over::Tcp] {
+        for server in &servers {
+            assert_eq!(asker.asked(server, over, Request::Ping).await, Ok(Response::Ping));
+        }
+        asker.usage_is(|usage| usage.connections == 2).await;
+    }
+}
