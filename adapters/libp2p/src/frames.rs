@@ -111,16 +111,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         let _ = self.account.hold(self.buffer.len());
     }
 
-    /// Why nothing more can be written; `None` while it can. After a stream has ended this tells whether the peer
-    /// closed it or reset it: yamux ends both alike, and a stream that a Rust peer dropped ends cleanly over QUIC too,
-    /// but neither takes any more bytes.
+    /// Why nothing more can be written to a stream that has ended; `None` if it can. This tells whether the peer closed
+    /// it or reset it: yamux ends both alike, and a stream that a Rust peer dropped ends cleanly over QUIC too, but
+    /// neither takes any more bytes.
     pub(crate) async fn write_fault(&mut self) -> Option<io::Error> {
-        let stream = &mut self.stream;
-        poll_fn(|cx| match Pin::new(&mut *stream).poll_write(cx, &[]) {
-            Poll::Ready(Err(error)) => Poll::Ready(Some(error)),
-            _ => Poll::Ready(None),
-        })
-        .await
+        // Over QUIC that comes in a frame of its own, and may come after the end.
+        for pause in [0, 1, 4, 15, 40] {
+            if pause > 0 {
+                Delay::new(Duration::from_millis(pause)).await;
+            }
+            let stream = &mut self.stream;
+            let written = poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_write(cx, &[]))).await;
+            if let Poll::Ready(Err(error)) = written {
+                return Some(error);
+            }
+        }
+        None
     }
 
     /// Closes the stream for writing.
