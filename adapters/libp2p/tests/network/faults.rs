@@ -9,6 +9,7 @@ use ipns_core::routing::NetEvent;
 use libp2p::PeerId;
 use libp2p::multiaddr::Multiaddr;
 use libp2p::swarm::SwarmEvent;
+use libp2p::swarm::dial_opts::DialOpts;
 use tokio::time::timeout;
 
 use crate::world::*;
@@ -50,6 +51,33 @@ async fn a_question_that_knows_better_addresses_is_not_lost_with_the_dial_of_ano
     let second = asker.ask_at(PUBLIC, server.peer, vec![dead, server.address(Over::Tcp)], Request::Ping, SOON);
     assert_eq!(asker.answer(first).await, Err(RpcError::DialFailed));
     assert_eq!(asker.answer(second).await, Ok(Response::Ping));
+}
+
+/// Somebody else in the swarm dials the peer already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_dial_of_another_is_shared_and_not_relied_on() {
+    for over in BOTH {
+        for well in [true, false] {
+            let (mut asker, server) = (Party::new().await, Party::new().await);
+            server.serve(PUBLIC, converse);
+            let dead = {
+                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+                tcp(listener.local_addr().unwrap().port())
+            };
+            let at = if well { server.address(over) } else { dead };
+            let dial = DialOpts::peer_id(server.peer).addresses(vec![at]).build();
+            let (commands, (id, command)) = (asker.commands(), asker.question(&server, over, Request::Ping));
+            asker
+                .act(move |swarm| {
+                    swarm.dial(dial).unwrap();
+                    commands.unbounded_send(command).unwrap();
+                })
+                .await;
+            assert_eq!(asker.answer(id).await, Ok(Response::Ping), "{over:?} {well}");
+            assert_eq!(asker.usage().await.connections, 1);
+            assert_eq!(asker.usage().await.dials, 0);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -186,12 +186,17 @@ async fn a_network_without_a_node_serves_nobody() {
     server.serve(PUBLIC, |_, _| None);
     let id = asker.ask(&server, Over::Tcp, Request::Ping);
     server.until(request_of).await;
-    let hanging = server.ask(&asker, Over::Tcp, Request::Ping);
-    assert_eq!(server.answer(hanging).await, Err(RpcError::Unsupported));
+    let mut silent = Party::new().await;
+    let mut streams = silent.accept(PUBLIC_PROTOCOL);
+    let at = vec![silent.address(Over::Quic)];
+    server.ask_at(PUBLIC, silent.peer, at, Request::Ping, 100 * SOON);
+    let _held = tokio::time::timeout(SOON, futures_util::StreamExt::next(&mut streams)).await.unwrap().unwrap();
+    server.usage_is(|usage| usage.outbound_streams == 1).await;
     server.close_commands();
     assert_eq!(asker.answer(id).await, Err(RpcError::Reset));
     assert_eq!(asker.asked(&server, Over::Tcp, Request::Ping).await, Err(RpcError::Unsupported));
-    server.usage_is(|usage| (usage.asks, usage.unanswered, usage.inbound_streams) == (0, 0, 0)).await;
+    server.usage_is(|usage| (usage.asks, usage.unanswered) == (0, 0)).await;
+    server.usage_is(|usage| (usage.outbound_streams, usage.inbound_streams, usage.buffered) == (0, 0, 0)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
