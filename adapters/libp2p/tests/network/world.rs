@@ -15,7 +15,7 @@ use libp2p::identity::Keypair;
 use libp2p::kad::store::MemoryStore;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{NetworkBehaviour, Stream, StreamProtocol, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, identify, kad, noise, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, identify, kad, noise, ping, tcp, yamux};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -31,6 +31,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) struct Stack {
     pub(crate) ipns: Behaviour,
     identify: identify::Behaviour,
+    ping: ping::Behaviour,
     raw: libp2p_stream::Behaviour,
     pub(crate) kad: Toggle<kad::Behaviour<MemoryStore>>,
 }
@@ -98,7 +99,7 @@ impl Party {
         let raw = libp2p_stream::Behaviour::new();
         let control = raw.new_control();
         let identify = identify::Behaviour::new(identify::Config::new("test/1".into(), key.public()));
-        let stack = Stack { ipns, identify, raw, kad: kad.into() };
+        let stack = Stack { ipns, identify, ping: ping::Behaviour::default(), raw, kad: kad.into() };
         let mut swarm = SwarmBuilder::with_existing_identity(key.clone())
             .with_tokio()
             .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
@@ -362,7 +363,7 @@ pub(crate) async fn read_response(stream: &mut Stream) -> Response {
 pub(crate) async fn ended(stream: &mut Stream) -> bool {
     let mut rest = Vec::new();
     let read = timeout(SOON, stream.read_to_end(&mut rest)).await.expect("the stream ends");
-    assert_eq!(rest, []);
+    assert!(rest.is_empty(), "{rest:?}");
     read.is_err() || {
         // A closed stream still takes bytes.
         stream.write(&[]).now_or_never().is_some_and(|written| written.is_err())
