@@ -77,6 +77,10 @@ impl Get {
         Self { name, key: name.routing_key(), until, corrects, best: known, held: BTreeMap::new() }
     }
 
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
     pub(crate) fn best(&self) -> Option<&Verified> {
         self.best.as_ref()
     }

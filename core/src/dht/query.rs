@@ -14,6 +14,7 @@ use super::message::{PeerInfo, Request, Response, ValueRecord};
 use super::output::{Event, QueryId};
 use super::put::{Fanout, outcome};
 use super::rpc::RpcError;
+use crate::name::Name;
 use crate::record::Checks;
 
 /// Providers that one search tells of at most, whatever it was asked for.
@@ -51,9 +52,11 @@ pub(crate) struct Answer<'a> {
 /// What a query needs to know beside its own state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context {
+    pub(crate) now: Duration,
     pub(crate) checks: Checks,
     pub(crate) k: usize,
     pub(crate) holders: usize,
+    pub(crate) acks: usize,
 }
 
 #[derive(Debug)]
@@ -64,6 +67,8 @@ pub(crate) enum Goal {
     Get(Box<Get>),
     /// Announce ourselves, as this peer, at the nearest peers.
     Provide(PeerInfo),
+    /// Put this record at the nearest peers.
+    Publish(Box<ValueRecord>),
     FindProviders {
         want: usize,
         found: BTreeSet<PeerId>,
@@ -83,7 +88,7 @@ struct Walk {
 pub(crate) struct Query {
     id: QueryId,
     /// When it ends with what it has, on the monotonic clock.
-    pub(crate) deadline: Duration,
+    deadline: Duration,
     walk: Option<Walk>,
     send: Option<Fanout>,
     /// The result was told.
@@ -112,6 +117,21 @@ impl Query {
 
     pub(crate) fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// When [`on_time`](Self::on_time) is to be called; never once it is done.
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        let lingers = self.send.as_ref().and_then(Fanout::lingers_until);
+        (!self.done).then(|| lingers.unwrap_or(self.deadline).min(self.deadline))
+    }
+
+    /// The nearest peers that a walk to a name has found, once it has run to its end.
+    pub(crate) fn found(&self) -> Option<(Name, Vec<PeerInfo>)> {
+        let walk = self.walk.as_ref().filter(|walk| self.done && walk.lookup.is_done())?;
+        match &walk.goal {
+            Goal::Get(get) => Some((*get.name(), walk.lookup.closest())),
+            _ => None,
+        }
     }
 
     /// Whether nothing more can come of it.
@@ -193,12 +213,12 @@ impl Query {
         }
     }
 
-    /// The time of the query is over: it ends with what it has.
-    pub(crate) fn on_deadline(&mut self, context: &Context, actions: &mut Vec<Action>) {
-        if !self.done && self.send.is_none() {
+    /// Its time has come: a walk past its deadline ends with what it has.
+    pub(crate) fn on_time(&mut self, context: &Context, actions: &mut Vec<Action>) {
+        if !self.done && self.send.is_none() && self.deadline <= context.now {
             self.finish_walk(context, false, actions);
-            self.advance(context, actions);
         }
+        self.advance(context, actions);
     }
 
     /// Goes on as far as possible without another answer.
@@ -212,7 +232,7 @@ impl Query {
         }
         self.drain_send(actions);
         if let Some(send) = &mut self.send
-            && let Some(success) = send.decide()
+            && let Some(success) = send.decide(context.now)
         {
             self.done = true;
             let done = Event::PutDone { query: self.id, success, tally: send.tally() };
@@ -266,18 +286,26 @@ impl Query {
                 let near = walk.answers_near();
                 let freshness = get.freshness(context.k, context.holders, near, complete);
                 let best = get.best().cloned().map(Box::new);
-                actions.push(Action::Tell(Event::GetDone { query, best, freshness, closest }));
+                actions.push(Action::Tell(Event::GetDone { query, best, freshness, asked, closest }));
                 return walk.correct(context, actions, &mut self.out);
             }
             Goal::Provide(ourselves) => {
                 let key = walk.request.key().to_vec().into();
                 let request = Request::AddProvider { key, providers: vec![ourselves.clone()] };
-                self.send = Some(Fanout::new(request, closest, 1));
-                self.done = false;
-                return;
+                return self.begin_send(context, request, closest);
+            }
+            Goal::Publish(record) => {
+                let request = Request::PutValue { record: (**record).clone() };
+                return self.begin_send(context, request, closest);
             }
         };
         actions.push(Action::Tell(event));
+    }
+
+    /// The walk has found whom to send to.
+    fn begin_send(&mut self, context: &Context, request: Request, to: Vec<PeerInfo>) {
+        self.send = Some(Fanout::new(context.now, request, to, context.acks));
+        self.done = false;
     }
 }
 
@@ -342,8 +370,13 @@ mod tests {
     use crate::dht::lookup::Params;
     use crate::dht::testing::{Publisher, START, address, peer};
 
-    const CONTEXT: Context =
-        Context { checks: Checks { at: START.wall, tolerance: Duration::ZERO }, k: 20, holders: 15 };
+    const CONTEXT: Context = Context {
+        now: START.monotonic,
+        checks: Checks { at: START.wall, tolerance: Duration::ZERO },
+        k: 20,
+        holders: 15,
+        acks: 10,
+    };
 
     fn info(n: u32) -> PeerInfo {
         PeerInfo { id: peer(n), addresses: vec![address(n)] }
@@ -352,7 +385,7 @@ mod tests {
     fn query(request: Request, goal: Goal, starts: core::ops::Range<u32>) -> Query {
         let params = Params { k: 20, alpha: 10, beta: 3 };
         let lookup = Lookup::new(peer(0), Key::of(request.key()), params, starts.map(info));
-        Query::walk(QueryId(0), Duration::from_secs(60), lookup, request, goal)
+        Query::walk(QueryId(0), Duration::from_secs(2000), lookup, request, goal)
     }
 
     /// Lets the query act; returns whom it asks, and what it tells.
@@ -422,7 +455,11 @@ mod tests {
     fn the_deadline_ends_a_walk_with_what_it_has() {
         let mut query = query(Request::FindNode { key: "key".into() }, Goal::Closest, 1..30);
         act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
-        let (asked, told) = act(&mut query, |query, actions| query.on_deadline(&CONTEXT, actions));
+        let late = Context { now: Duration::from_secs(2000), ..CONTEXT };
+        assert_eq!(query.next_timeout(), Some(late.now));
+        let (asked, told) = act(&mut query, |query, actions| query.on_time(&CONTEXT, actions));
+        assert_eq!((asked, told), (vec![], vec![]));
+        let (asked, told) = act(&mut query, |query, actions| query.on_time(&late, actions));
         assert_eq!((asked, told), (vec![], vec![Event::ClosestDone { query: QueryId(0), closest: vec![] }]));
         assert!(query.is_done() && !query.is_closed());
     }

@@ -105,6 +105,11 @@ impl Table {
         self.entries.get(key).is_some_and(|entry| entry.failures > 0)
     }
 
+    /// Every entry.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = (&Key, PeerId)> {
+        self.entries.iter().map(|(key, entry)| (key, entry.peer))
+    }
+
     /// The `n` entries nearest to `target` that are not suspected.
     pub(crate) fn closest(&self, target: &Key, n: usize) -> Vec<(&Key, PeerId)> {
         let live = |entry: &Entry| entry.failures < SUSPECT;

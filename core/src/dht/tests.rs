@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::get::Freshness;
+use super::kept::tag;
 use super::key::Key;
 use super::serve::Server;
 use super::testing::{Publisher, START, address, peer};
@@ -10,6 +11,7 @@ use super::world::{Behaviour, World, config, info};
 use super::*;
 use crate::name::Name;
 use crate::record::Verified;
+use crate::store::{Table, Write};
 use bytes::Bytes;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -152,7 +154,8 @@ fn a_newcomer_among_the_nearest_gets_the_record() {
     order.sort_by_key(|node| Key::of_peer(&info(*node).id).distance(&target));
     // One of the nearest loses all that it kept.
     let victim = order[4];
-    world.nodes[victim].dht.server = Server::new(Key::of_peer(&info(victim).id), &Limits::default());
+    world.nodes[victim].dht.server =
+        Server::new(tag(PUBLIC_PROTOCOL), Key::of_peer(&info(victim).id), &Limits::default());
     assert!(!holds_any(&world, victim, &publisher.name()));
     let reader = order[60];
     get(&mut world, reader, publisher.name(), Until::Complete);
@@ -376,7 +379,7 @@ fn the_same_seed_gives_the_same_trace() {
 
 #[test]
 fn modes() {
-    let dht = |mode| Dht::new(Config { mode, ..Config::public() }, peer(1), [0; 32], START);
+    let dht = |mode| Dht::new(Config { mode, ..Config::public(peer(1)) }, [0; 32], START);
     let mut client = dht(Mode::Client);
     client.set_reachable(true);
     assert!(!client.is_server());
@@ -399,24 +402,124 @@ fn modes() {
 fn what_a_server_keeps_survives_a_restart() {
     let publisher = Publisher::new(1);
     let record = publisher.record(3, LIFETIME);
-    let mut first = Dht::new(Config::lan(), peer(1), [0; 32], START);
+    let mut first = Dht::new(Config::lan(peer(1)), [0; 32], START);
     let wire =
         ValueRecord { key: publisher.name().routing_key().into(), value: record.as_bytes().clone(), received: None };
     first.on_request(START, InboundId(1), peer(2), &[], Request::PutValue { record: wire.clone() });
-    let Some(Output::Persist(Persist::Store { key, value, received })) = first.poll_output() else { panic!() };
+    let Some(Output::Store(kept)) = first.poll_output() else { panic!() };
+    let provider = Request::AddProvider { key: "hash".into(), providers: vec![info(2)] };
+    first.on_request(START, InboundId(2), peer(2), &[], provider);
+    let stored = |dht: &mut Dht| -> Vec<Write> {
+        let outputs = std::iter::from_fn(|| dht.poll_output());
+        outputs.filter_map(|output| if let Output::Store(write) = output { Some(write) } else { None }).collect()
+    };
+    let provided = stored(&mut first).remove(0);
     let later = START.after(3600 * SECOND);
-    let mut second = Dht::new(Config::lan(), peer(1), [1; 32], later);
-    second.load_record(later, key, value, received).unwrap();
+    let mut second = Dht::new(Config::lan(peer(1)), [1; 32], later);
+    let load =
+        |dht: &mut Dht, now, write: &Write| dht.load(now, write.table, &write.key, write.value.as_ref().unwrap());
+    load(&mut second, later, &kept);
+    load(&mut second, later, &provided);
     second.on_request(later, InboundId(2), peer(2), &[], Request::GetValue { key: wire.key.clone() });
     let Some(Output::Reply { response: Ok(Response::GetValue { record: Some(got), .. }), .. }) = second.poll_output()
     else {
         panic!()
     };
     assert_eq!((got.value, got.received), (wire.value, Some(START.wall)));
+    second.on_request(later, InboundId(3), peer(2), &[], Request::GetProviders { key: "hash".into() });
+    let Some(Output::Reply { response: Ok(Response::GetProviders { providers, .. }), .. }) = second.poll_output()
+    else {
+        panic!()
+    };
+    assert_eq!(providers, [info(2)]);
     let end = START.after(Duration::from_secs(LIFETIME as u64));
     assert_eq!(second.next_timeout(), Some(end.monotonic));
     second.on_timeout(end);
-    assert_eq!(second.poll_output(), Some(Output::Persist(Persist::Remove { key: wire.key })));
+    let gone = |write: &Write| Write { value: None, ..write.clone() };
+    assert_eq!(stored(&mut second), [gone(&kept), gone(&provided)]);
+    // What has expired meanwhile is forgotten as soon as it is read.
+    let mut third = Dht::new(Config::lan(peer(1)), [1; 32], end);
+    load(&mut third, end, &kept);
+    load(&mut third, end, &provided);
+    assert_eq!(stored(&mut third), [gone(&kept), gone(&provided)]);
+}
+
+#[test]
+fn servers_met_are_remembered_across_a_restart() {
+    let mut world = World::empty(12);
+    world.add(config());
+    for _ in 1..30 {
+        world.add(Config { seeds: vec![info(0)], ..config() });
+        world.run_for(2 * SECOND);
+    }
+    world.run_for(300 * SECOND);
+    let kept: Vec<Write> = world.stored[7].iter().map(|(_, write)| write.clone()).collect();
+    assert!(kept.iter().filter(|write| write.table == Table::Peers).count() >= 25, "{}", kept.len());
+    // It starts anew without seeds, and most of those that it knew are gone.
+    for dead in (0..30).filter(|node| node % 3 != 1) {
+        world.nodes[dead].alive = false;
+    }
+    let mut dht = Dht::new(Config { local: info(7).id, ..config() }, [3; 32], world.now);
+    dht.set_addresses(info(7).addresses);
+    for write in kept {
+        dht.load(world.now, write.table, &write.key, &write.value.unwrap());
+    }
+    world.nodes[7].dht = dht;
+    world.call(7, |dht, now| dht.loaded(now));
+    world.until(7, |event| matches!(event, Event::Health(Health { standing: Standing::Joined, .. })).then_some(()));
+    world.run_for(60 * SECOND);
+    assert!(world.nodes[7].dht.health().live >= 8, "{:?}", world.nodes[7].dht.health());
+}
+
+#[test]
+fn an_operation_waits_for_nobody_to_join() {
+    let mut world = World::settled(13, 60, 30);
+    let publisher = Publisher::new(1);
+    let record = publisher.record(1, LIFETIME);
+    put(&mut world, 0, &record, 10);
+    let newcomer = world.add(Config { seeds: vec![info(5000), info(3)], mode: Mode::Client, ..config() });
+    let (best, freshness, cost) = get(&mut world, newcomer, publisher.name(), Until::Probable(1e-3));
+    assert_eq!(best, Some(record));
+    assert!(freshness.miss_probability <= 1e-3 && cost.took < 3 * SECOND, "{freshness:?} {cost:?}");
+}
+
+#[test]
+fn a_publish_without_a_walk_walks_first() {
+    let mut world = World::settled(14, 60, 30);
+    let record = Publisher::new(1).record(1, LIFETIME);
+    for (node, rpcs) in [(0, 30..80), (1, 30..80)] {
+        let before = world.rpcs;
+        let publish = world.call(node, |dht, now| dht.publish(now, &record));
+        let ((tally, success), _) = world.until(node, |event| match event {
+            Event::PutDone { query, tally, success } if *query == publish => Some((*tally, *success)),
+            _ => None,
+        });
+        assert!(success && tally.acked >= 10, "{tally:?}");
+        world.close(node, publish);
+        assert!(rpcs.contains(&(world.rpcs - before)), "{}", world.rpcs - before);
+    }
+    assert!(holders(&world, &record) >= 20);
+    // After a walk to its name it needs none.
+    let walk = world.call(2, |dht, now| dht.walk(now, *record.name()));
+    world.close(2, walk);
+    let before = world.rpcs;
+    let publish = world.call(2, |dht, now| dht.publish(now, &record));
+    world.close(2, publish);
+    assert_eq!(world.rpcs - before, 20);
+}
+
+#[test]
+fn who_answers_a_ping_is_there() {
+    let mut world = World::settled(15, 10, 10);
+    world.nodes[5].alive = false;
+    for (node, there) in [(4, true), (5, false)] {
+        let ping = world.call(0, |dht, now| dht.ping(now, info(node)));
+        let (result, _) = world.until(0, |event| match event {
+            Event::Pong { query, result, .. } if *query == ping => Some(*result),
+            _ => None,
+        });
+        assert_eq!(result.is_ok(), there, "{result:?}");
+    }
 }
 
 /// Not a test but a measurement, every connection cold at the start of each operation: `cargo test --release -p ipns-core figures -- --ignored --nocapture`.
