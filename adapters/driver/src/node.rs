@@ -412,7 +412,7 @@ impl Node {
         let handle = self.spawn(async move {
             let result = match operation {
                 Operation::Get { name } => router.get(name, Found { id, inputs: inputs.clone() }).await,
-                Operation::Put { name, record } => router.put(name, record).await,
+                Operation::Put { record } => router.put(record).await,
             };
             let _ = inputs.unbounded_send(Input::Routed { id, update: RouteUpdate::Done(result) });
         });

@@ -45,6 +45,13 @@ pub(super) enum Purpose {
     Ping(QueryId),
 }
 
+impl Purpose {
+    /// Whether the question is one that gives the peer something to keep.
+    fn hands_over(self) -> bool {
+        matches!(self, Self::Query(_, Role::Send | Role::Correct))
+    }
+}
+
 /// A Kademlia node of one DHT. See the [module's documentation](crate::dht).
 #[derive(Debug)]
 pub struct Dht {
@@ -66,6 +73,7 @@ pub struct Dht {
     clock: Duration,
     pub(super) to_check: VecDeque<PeerInfo>,
     pub(super) checking: usize,
+    sending: usize,
     /// When what is known of the peers is written to the store.
     pub(super) save: Option<Duration>,
     reachable: bool,
@@ -99,6 +107,7 @@ impl Dht {
             clock: Duration::ZERO,
             to_check: VecDeque::new(),
             checking: 0,
+            sending: 0,
             save: None,
             reachable: false,
             last_answer: None,
@@ -301,6 +310,11 @@ impl Dht {
         }
     }
 
+    /// Records, provider records and corrections that are on their way to a peer.
+    pub fn sending(&self) -> usize {
+        self.sending
+    }
+
     /// How much is kept for others and in flight.
     pub fn usage(&self) -> Usage {
         Usage {
@@ -344,7 +358,9 @@ impl Dht {
     /// outputs of this very call.
     pub fn on_request(&mut self, now: Now, id: InboundId, peer: PeerId, addresses: &[Multiaddr], request: Request) {
         let now = self.tick(now);
-        let from = PeerInfo { id: peer, addresses: addresses.to_vec() };
+        let known = || self.peers.addresses(&peer);
+        let addresses = if addresses.is_empty() { known() } else { addresses.to_vec() };
+        let from = PeerInfo { id: peer, addresses };
         let response = match self.is_server() {
             true => self.serve(now, &from, request),
             false => Err(Refused::NotServer),
@@ -465,6 +481,7 @@ impl Dht {
             Purpose::Query(_, Role::Walk) => Some(self.peers.book.patience(&Key::of_peer(&peer.id))),
             Purpose::Query(..) | Purpose::Check | Purpose::Ping(_) => None,
         };
+        self.sending += usize::from(purpose.hands_over());
         let (id, addresses) = (peer.id, peer.addresses.clone());
         let rpc = self.rpcs.start(now.monotonic, peer, request.clone(), purpose, patience);
         self.outputs.push_back(Output::Rpc { id: rpc, peer: id, addresses, request, timeout: HARD_TIMEOUT });
@@ -476,7 +493,8 @@ impl Dht {
             true => Ok(response),
             false => Err(RpcError::Malformed),
         });
-        let is_step = !matches!(purpose, Purpose::Query(_, Role::Send | Role::Correct));
+        let is_step = !purpose.hands_over();
+        self.sending -= usize::from(purpose.hands_over());
         match &result {
             Ok(_) => {
                 self.last_answer = Some(now.monotonic);

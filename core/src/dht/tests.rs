@@ -453,7 +453,7 @@ fn servers_met_are_remembered_across_a_restart() {
         world.run_for(2 * SECOND);
     }
     world.run_for(300 * SECOND);
-    let kept: Vec<Write> = world.stored[7].iter().map(|(_, write)| write.clone()).collect();
+    let kept: Vec<Write> = world.stored[7].values().cloned().collect();
     assert!(kept.iter().filter(|write| write.table == Table::Peers).count() >= 25, "{}", kept.len());
     // It starts anew without seeds, and most of those that it knew are gone.
     for dead in (0..30).filter(|node| node % 3 != 1) {
