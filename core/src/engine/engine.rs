@@ -147,7 +147,7 @@ impl Engine {
     }
 
     /// The names that this node publishes, in the order of their bytes. Empty until [`Event::Restored`].
-    pub fn own(&self) -> impl Iterator<Item = (&Name, &Own)> {
+    pub fn own(&self) -> impl ExactSizeIterator<Item = (&Name, &Own)> {
         self.cx.memory.own.iter()
     }
 

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::dht;
 use crate::name::Name;
 use crate::record::{Checks, Verified, compare};
-use crate::dht;
 use crate::routing::{CallEnd, CallId, CallUpdate, Calls, Depth, Operation, Receipt, RouteError, RouterId, Transport};
 
 use super::cache::Cached;

@@ -165,10 +165,24 @@ impl RouteError {
 /// What the routing layer wants done.
 #[derive(Debug)]
 pub(crate) enum CallOutput {
-    Http { id: HttpId, request: http::Request<Bytes>, timeout: Duration, max_body: usize },
-    Route { id: RouteId, router: RouterId, operation: Operation },
+    Http {
+        id: HttpId,
+        request: http::Request<Bytes>,
+        timeout: Duration,
+        max_body: usize,
+    },
+    Route {
+        id: RouteId,
+        router: RouterId,
+        operation: Operation,
+    },
     /// To be answered by [`Calls::on_node`].
-    Node { call: CallId, router: RouterId, operation: Operation, depth: Depth },
+    Node {
+        call: CallId,
+        router: RouterId,
+        operation: Operation,
+        depth: Depth,
+    },
     CancelHttp(HttpId),
     CancelRoute(RouteId),
     CancelNode(CallId),

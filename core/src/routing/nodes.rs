@@ -85,12 +85,8 @@ pub(crate) struct Nodes {
 
 impl Nodes {
     pub(crate) fn new(routers: &[Router], now: Now, random: &mut ChaCha8Rng) -> Self {
-        let mut nodes = Self {
-            nodes: BTreeMap::new(),
-            inquiries: BTreeMap::new(),
-            loaded: false,
-            outputs: VecDeque::new(),
-        };
+        let mut nodes =
+            Self { nodes: BTreeMap::new(), inquiries: BTreeMap::new(), loaded: false, outputs: VecDeque::new() };
         for (index, router) in routers.iter().enumerate() {
             if let Transport::Dht(config) = &router.transport {
                 let (id, mut seed) = (RouterId(index as u16), [0; 32]);
