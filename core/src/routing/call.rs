@@ -211,6 +211,8 @@ pub(crate) enum CallUpdate {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) result: Result<Tally, RouteError>,
+    /// The best record of a get: one that this node keeps for others was found by nobody else.
+    pub(crate) best: Option<Verified>,
     /// What each peer said to a record.
     pub(crate) peers: Vec<PeerReceipt>,
     /// How sure a get is of the best record that it found.
@@ -254,7 +256,7 @@ impl Call {
     }
 
     fn end(&self, ended: Ended) -> CallEnd {
-        let Ended { result, peers, freshness } = ended;
+        let Ended { result, peers, freshness, .. } = ended;
         CallEnd { router: self.router, result, started: self.started, attempts: self.attempts, peers, freshness }
     }
 }
@@ -324,7 +326,7 @@ impl Calls {
     pub(crate) fn progress(&self, id: CallId) -> Option<CallEnd> {
         let call = self.calls.get(&id)?;
         let result = Err(RouteError::Pending(call.last_failure.clone()));
-        Some(call.end(Ended { result, peers: Vec::new(), freshness: None }))
+        Some(call.end(Ended { result, best: None, peers: Vec::new(), freshness: None }))
     }
 
     pub(crate) fn start(
@@ -482,7 +484,11 @@ impl Calls {
     /// Takes what a DHT node says of a call.
     pub(crate) fn on_node(&mut self, id: CallId, update: CallUpdate) {
         match update {
-            CallUpdate::Ended(ended) => self.finish_with(id, ended),
+            CallUpdate::Ended(mut ended) => {
+                let best = ended.best.take().filter(|_| self.calls.contains_key(&id));
+                self.updates.extend(best.map(|best| (id, CallUpdate::Found(best))));
+                self.finish_with(id, ended);
+            }
             update if self.calls.contains_key(&id) => self.updates.push_back((id, update)),
             _ => {}
         }
@@ -584,7 +590,7 @@ impl Calls {
     }
 
     fn finish(&mut self, id: CallId, result: Result<Tally, RouteError>) {
-        self.finish_with(id, Ended { result, peers: Vec::new(), freshness: None });
+        self.finish_with(id, Ended { result, best: None, peers: Vec::new(), freshness: None });
     }
 
     fn finish_with(&mut self, id: CallId, ended: Ended) {

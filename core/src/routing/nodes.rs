@@ -323,7 +323,7 @@ impl Node {
             }
             Event::GetDone { best, freshness, asked, .. } => {
                 let call = self.askers.remove(&query)?.call()?;
-                Some(NodeOutput::Call(call, CallUpdate::Ended(got(best.as_deref(), freshness, asked))))
+                Some(NodeOutput::Call(call, CallUpdate::Ended(got(best.map(|best| *best), freshness, asked))))
             }
             Event::Receipt { peer, outcome, .. } => {
                 if let Some(Asker::Put { peers, .. }) = self.askers.get_mut(&query) {
@@ -370,14 +370,15 @@ fn until(depth: Depth) -> Option<crate::dht::Until> {
     }
 }
 
-fn got(best: Option<&Verified>, freshness: Freshness, asked: usize) -> Ended {
+fn got(best: Option<Verified>, freshness: Freshness, asked: usize) -> Ended {
     let tally = Tally { acks: freshness.answers as u32, asked: asked as u32 };
     let result = match asked {
         0 => Err(RouteError::Unreachable("no peer of this DHT is known".into())),
         _ if freshness.answers == 0 => Err(RouteError::Unreachable(format!("none of {asked} peers answered"))),
         _ => Ok(tally),
     };
-    Ended { result, peers: Vec::new(), freshness: best.map(|_| freshness) }
+    let freshness = best.is_some().then_some(freshness);
+    Ended { result, best, peers: Vec::new(), freshness }
 }
 
 fn put(tally: crate::dht::Tally, peers: Vec<PeerReceipt>) -> Ended {
@@ -390,7 +391,7 @@ fn put(tally: crate::dht::Tally, peers: Vec<PeerReceipt>) -> Ended {
         crate::dht::Tally { acked: 0, .. } => Err(RouteError::Unreachable(format!("none of {asked} peers answered"))),
         _ => Ok(Tally { acks: tally.acked as u32, asked: asked as u32 }),
     };
-    Ended { result, peers, freshness: None }
+    Ended { result, best: None, peers, freshness: None }
 }
 
 fn query_of(event: &Event) -> Option<QueryId> {
