@@ -54,7 +54,7 @@ fn publish(world: &mut World, node: u32, seed: u8, value: &str) -> Result<Public
         Event::Published { op: of, result } if *of == op && told.node == NodeId(node) => Some(result.clone()),
         _ => None,
     });
-    ended.expect("every publish ends")
+    ended.unwrap()
 }
 
 fn resolve(world: &mut World, node: u32, seed: u8, enough: Enough) -> Result<Resolution, ResolveError> {
@@ -64,7 +64,7 @@ fn resolve(world: &mut World, node: u32, seed: u8, enough: Enough) -> Result<Res
         Event::Resolved { op: of, result } if *of == op && told.node == NodeId(node) => Some(result.clone()),
         _ => None,
     });
-    ended.expect("every resolve ends")
+    ended.unwrap()
 }
 
 /// How many records a node keeps for others.
