@@ -93,3 +93,6 @@ pub use provide::{PROVIDER_ADDRESS_LIFETIME, PROVIDER_LIFETIME, REPROVIDE_INTERV
 pub use put::{Outcome, Tally};
 pub use rpc::{RpcError, RpcId};
 pub use values::{Quota, Refused, VALUE_LIFETIME};
+
+pub use libp2p_identity::PeerId;
+pub use multiaddr::Multiaddr;
