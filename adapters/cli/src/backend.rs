@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
+use ipns_core::dht::Standing;
+use ipns_core::engine::Event;
 use ipns_server::api::{Api, PublishRequest, PutRequest, ResolveRequest};
+use ipns_server::dht::{DhtReport, DhtRequest};
 use ipns_server::report::{KeptReport, PublishReport, ResolveReport};
 use ipns_server::{AdminClient, Failure, exit};
 use ipns_store::{KeyStore, RedbStore, StoreError};
@@ -18,6 +21,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_RETRY: Duration = Duration::from_millis(50);
 /// How long deliveries that are under way may still take when a command has its answer.
 const LINGER: Duration = Duration::from_secs(5);
+/// How long a command that shows the routing table waits for one.
+const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The key store of a home.
 pub(crate) fn open_keys(home: &Path) -> Result<KeyStore, Failure> {
@@ -89,6 +94,18 @@ impl Backend {
         }
     }
 
+    pub(crate) async fn dht(&self, request: &DhtRequest) -> Result<Vec<DhtReport>, Failure> {
+        match self {
+            Self::Here(api) => {
+                if let DhtRequest::Table = request {
+                    join(api.node()).await?;
+                }
+                api.dht(request).await
+            }
+            Self::Daemon(client) => client.dht(request).await,
+        }
+    }
+
     /// Ends what was started for this command; the store has everything when it returns. `linger` is for commands
     /// that send: the routers that are still being sent to get a moment.
     pub(crate) async fn close(self, linger: bool) {
@@ -96,6 +113,22 @@ impl Backend {
             api.node().shutdown(if linger { LINGER } else { Duration::ZERO }).await;
         }
     }
+}
+
+/// Waits until a node that has just started has joined its DHTs, or cannot.
+async fn join(node: &Handle) -> Result<(), Failure> {
+    let mut events = node.events();
+    let joined = async {
+        while node.health().await?.iter().any(|dht| dht.health.standing == Standing::Joining) {
+            while let Some(event) = events.next().await {
+                if let Event::Health { .. } = event {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(JOIN_PATIENCE, joined).await.unwrap_or(Ok(()))
 }
 
 /// Starts a node on the store of this home.
