@@ -1,22 +1,21 @@
 //! A machine with an engine on it: its identity, its disk, its clock, and what it is in the middle of.
 
 use std::collections::BTreeMap;
+use std::ops::{Index, IndexMut};
 use std::time::Duration;
 
-use ipns_core::dht::{InboundId, RpcId};
+use ipns_core::dht::{InboundId, Multiaddr, PeerId, RpcId};
 use ipns_core::engine::{Config, Engine};
 use ipns_core::key::{SecretKey, Signer};
 use ipns_core::routing::{RouterId, Transport};
 use ipns_core::{Name, Now, Timestamp};
-use libp2p_identity::PeerId;
-use multiaddr::Multiaddr;
 
 use crate::disk::Disk;
 
 /// When the world begins, on the wall clocks that are right.
-pub(crate) const EPOCH: Timestamp = Timestamp::UNIX_EPOCH;
+const EPOCH: Timestamp = Timestamp::UNIX_EPOCH;
 /// From [`EPOCH`] to then: 2027-01-15T08:00:00Z.
-pub(crate) const BEGINNING: Duration = Duration::from_secs(1_800_000_000);
+const BEGINNING: Duration = Duration::from_secs(1_800_000_000);
 
 /// Who asked what a host has not answered yet.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +24,40 @@ pub(crate) struct Asker {
     pub(crate) life: u32,
     pub(crate) router: RouterId,
     pub(crate) id: RpcId,
+}
+
+/// The hosts of a world, by the ids that follow those of its passive servers.
+pub(crate) struct Hosts {
+    first: u32,
+    all: Vec<Host>,
+}
+
+impl Hosts {
+    pub(crate) fn after(servers: u32) -> Self {
+        Self { first: servers, all: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, host: Host) {
+        self.all.push(host);
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.all.len() as u32
+    }
+}
+
+impl Index<u32> for Hosts {
+    type Output = Host;
+
+    fn index(&self, n: u32) -> &Host {
+        &self.all[(n - self.first) as usize]
+    }
+}
+
+impl IndexMut<u32> for Hosts {
+    fn index_mut(&mut self, n: u32) -> &mut Host {
+        &mut self.all[(n - self.first) as usize]
+    }
 }
 
 pub(crate) struct Host {
@@ -88,9 +121,14 @@ impl Host {
         self.serves.clear();
     }
 
+    /// What a wall clock shows that is right.
+    pub(crate) fn true_time(now: Duration) -> Timestamp {
+        EPOCH + BEGINNING + now
+    }
+
     /// What this host's clocks show.
     pub(crate) fn now(&self, now: Duration) -> Now {
-        let wall = (EPOCH + BEGINNING + now).as_unix_nanos() + self.skew;
+        let wall = Self::true_time(now).as_unix_nanos() + self.skew;
         Now { monotonic: now.saturating_sub(self.started), wall: Timestamp::from_unix_nanos(wall) }
     }
 

@@ -43,7 +43,9 @@ mod host;
 mod identity;
 mod link;
 mod queue;
+mod servers;
 mod world;
 
 pub use link::Links;
+pub use servers::Servers;
 pub use world::{NodeId, Told, World};

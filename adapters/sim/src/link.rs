@@ -33,7 +33,7 @@ impl Default for Links {
             median: Duration::from_millis(130),
             sigma: 0.6,
             jitter: 0.05,
-            connect_round_trips: 2.0,
+            connect_round_trips: 1.0,
             dead_dial: Duration::from_secs(5),
             idle: Duration::from_secs(60),
             service: Duration::from_millis(20),

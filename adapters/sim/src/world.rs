@@ -1,25 +1,27 @@
 //! The world: machines with engines, links between them, and one queue of events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use ipns_core::dht::{InboundId, Request, Response, RpcError};
+use ipns_core::dht::{InboundId, Key, Multiaddr, PeerId, PeerInfo, Request, Response, RpcError};
 use ipns_core::engine::{Config, Engine, Event, Input, Output, StoreCommand};
 use ipns_core::key::{SecretKey, SignError, Signer};
 use ipns_core::routing::{HttpError, NetCommand, NetEvent, RouteError, RouteUpdate, RouterId};
 use ipns_core::store::{StoreError, Table};
-use ipns_core::{Name, Now};
-use libp2p_identity::PeerId;
-use multiaddr::Multiaddr;
+use ipns_core::{Name, Now, Verified};
 
 use crate::dice::{mix, unit};
-use crate::host::{Asker, Host};
+use crate::host::{Asker, Host, Hosts};
 use crate::identity;
 use crate::link::Links;
 use crate::queue::Queue;
+use crate::servers::{Population, Servers};
 
 /// How long a signature takes.
 const SIGNING: Duration = Duration::from_micros(50);
+
+/// So many connections are never worth a sweep.
+const MIN_OPEN: usize = 4096;
 
 /// A node of a world. Ids are given in the order in which nodes are added, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,11 +59,15 @@ pub struct World {
     seed: u64,
     links: Links,
     now: Duration,
-    hosts: Vec<Host>,
-    by_peer: BTreeMap<PeerId, u32>,
+    /// Nodes below its size are passive; those from there on are hosts.
+    servers: Population,
+    hosts: Hosts,
+    by_peer: HashMap<PeerId, u32>,
     queue: Queue<What>,
     /// Until when a connection that is not used again stays open.
     open: BTreeMap<(u32, u32), Duration>,
+    /// Connections that have closed are forgotten when there are more than this.
+    most_open: usize,
     told: Vec<Told>,
     trace: u64,
     chances: u64,
@@ -73,14 +79,23 @@ pub struct World {
 impl World {
     /// An empty world.
     pub fn new(seed: u64, links: Links) -> Self {
+        Self::with_servers(seed, links, &Servers::new(0))
+    }
+
+    /// A world with passive servers, which are its first nodes; some of them are down.
+    pub fn with_servers(seed: u64, links: Links, servers: &Servers) -> Self {
+        let servers = Population::new(seed, servers);
+        let by_peer = (0..servers.len()).map(|n| (servers.info(n).id, n)).collect();
         Self {
             seed,
             links,
             now: Duration::ZERO,
-            hosts: Vec::new(),
-            by_peer: BTreeMap::new(),
+            hosts: Hosts::after(servers.len()),
+            servers,
+            by_peer,
             queue: Queue::new(),
             open: BTreeMap::new(),
+            most_open: MIN_OPEN,
             told: Vec::new(),
             trace: seed,
             chances: 0,
@@ -115,6 +130,42 @@ impl World {
         &mut self.links
     }
 
+    /// How many nodes there are, passive servers included: the id of the next one.
+    pub fn nodes(&self) -> u32 {
+        self.servers.len() + self.hosts.count()
+    }
+
+    /// A passive server that is up, chosen by this number.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn some_server(&self, number: u64) -> NodeId {
+        let draws = (0..).map(|draw| mix(&[self.seed, 4, number, draw]) % u64::from(self.servers.len()));
+        #[expect(clippy::expect_used, reason = "documented: an endless draw finds one that is up")]
+        let found = draws.map(|n| n as u32).find(|n| self.servers.is_up(*n)).expect("endless");
+        NodeId(found)
+    }
+
+    /// How many passive servers that are up hold exactly this record.
+    pub fn holders(&self, record: &Verified) -> usize {
+        self.servers.holders(self.now, record)
+    }
+
+    /// The record that a passive server keeps of a name.
+    pub fn held(&self, server: NodeId, name: &Name) -> Option<&Verified> {
+        self.servers.held(self.now, server.0, name)
+    }
+
+    /// The passive servers that are up and truly nearest to a key, the nearest first.
+    pub fn closest(&self, key: &Key, count: usize) -> Vec<NodeId> {
+        self.servers.truly_closest(key, count).into_iter().map(NodeId).collect()
+    }
+
+    /// Takes a passive server down, or up again; what it kept is lost.
+    pub fn set_server(&mut self, server: NodeId, up: bool) {
+        self.servers.set_up(server.0, up);
+    }
+
     /// The peer id that the next node, or any, has.
     pub fn peer_id(node: NodeId) -> PeerId {
         identity::peer(node.0)
@@ -128,20 +179,20 @@ impl World {
     /// Adds a machine and starts an engine on it. Its DHT configurations must have [`peer_id`](Self::peer_id) of the
     /// new node as their `local`. Others can dial it exactly if it is `reachable`.
     pub fn add(&mut self, reachable: bool, config: Config) -> NodeId {
-        let n = self.hosts.len() as u32;
-        self.hosts.push(Host::new(identity::peer(n), identity::address(n), reachable, config));
+        let n = self.nodes();
+        self.hosts.add(Host::new(identity::peer(n), identity::address(n), reachable, config));
         self.by_peer.insert(identity::peer(n), n);
         self.start(n);
         NodeId(n)
     }
 
     fn start(&mut self, n: u32) {
-        let life = self.hosts[n as usize].life;
+        let life = self.hosts[n].life;
         let mut seed = [0; 32];
         for (part, chunk) in (0..).zip(seed.chunks_mut(8)) {
             chunk.copy_from_slice(&mix(&[self.seed, 2, n.into(), life.into(), part]).to_le_bytes());
         }
-        let host = &mut self.hosts[n as usize];
+        let host = &mut self.hosts[n];
         host.start(self.now, seed);
         let listening = vec![host.address.clone()];
         let confirmed = if host.reachable { listening.clone() } else { Vec::new() };
@@ -150,7 +201,7 @@ impl World {
 
     /// Lets a node sign with a key.
     pub fn give_key(&mut self, node: NodeId, key: SecretKey) {
-        self.host(node).keys.insert(key.public_key().to_name(), key);
+        self.hosts[node.0].keys.insert(key.public_key().to_name(), key);
     }
 
     /// Calls into the engine of a node that is up, and carries out what comes of it.
@@ -158,7 +209,7 @@ impl World {
     /// # Panics
     /// When there is no such node, or it is down.
     pub fn call<T>(&mut self, node: NodeId, call: impl FnOnce(&mut Engine, Now) -> T) -> T {
-        let host = &mut self.hosts[node.0 as usize];
+        let host = &mut self.hosts[node.0];
         let now = host.now(self.now);
         #[expect(clippy::expect_used, reason = "documented")]
         let result = call(host.engine.as_mut().expect("the node is up"), now);
@@ -168,12 +219,12 @@ impl World {
 
     /// Whether a node runs.
     pub fn is_up(&self, node: NodeId) -> bool {
-        self.hosts[node.0 as usize].is_up()
+        if self.is_passive(node.0) { self.servers.is_up(node.0) } else { self.hosts[node.0].is_up() }
     }
 
     /// Ends a node without warning. What its disk had not done yet is lost.
     pub fn crash(&mut self, node: NodeId) {
-        self.host(node).crash();
+        self.hosts[node.0].crash();
         self.open.retain(|(a, b), _| *a != node.0 && *b != node.0);
     }
 
@@ -186,17 +237,17 @@ impl World {
 
     /// Sets by how many nanoseconds a node's wall clock is ahead.
     pub fn set_skew(&mut self, node: NodeId, nanos: i128) {
-        self.host(node).skew = nanos;
+        self.hosts[node.0].skew = nanos;
     }
 
     /// Has every commit of a node's disk fail from now on, or succeed again.
     pub fn fail_disk(&mut self, node: NodeId, failure: Option<StoreError>) {
-        self.host(node).disk.failure = failure;
+        self.hosts[node.0].disk.failure = failure;
     }
 
     /// How many entries of a table a node has on its disk.
     pub fn stored(&self, node: NodeId, table: Table) -> usize {
-        self.hosts[node.0 as usize].disk.count(table)
+        self.hosts[node.0].disk.count(table)
     }
 
     /// Everything told since the last call of this.
@@ -233,28 +284,24 @@ impl World {
         }
     }
 
-    fn host(&mut self, node: NodeId) -> &mut Host {
-        &mut self.hosts[node.0 as usize]
-    }
-
     fn step(&mut self) {
         let Some((at, what)) = self.queue.pop() else { return };
         self.now = at;
         self.events += 1;
         match what {
-            What::Input(n, life, input) if self.hosts[n as usize].life == life => {
+            What::Input(n, life, input) if self.hosts[n].life == life => {
                 self.note(&[1, n.into()]);
                 self.input(n, input);
             }
-            What::Disk(n, life, StoreCommand { id, action }) if self.hosts[n as usize].life == life => {
-                let result = self.hosts[n as usize].disk.carry_out(action);
+            What::Disk(n, life, StoreCommand { id, action }) if self.hosts[n].life == life => {
+                let result = self.hosts[n].disk.carry_out(action);
                 self.note(&[2, n.into(), id.0]);
                 self.input(n, Input::Stored { id, result });
             }
-            What::Wake(n, life) if self.hosts[n as usize].life == life => {
+            What::Wake(n, life) if self.hosts[n].life == life => {
                 // One that was put off has a later wake in the queue.
-                if self.hosts[n as usize].wake == Some(at) {
-                    self.hosts[n as usize].wake = None;
+                if self.hosts[n].wake == Some(at) {
+                    self.hosts[n].wake = None;
                     self.note(&[3, n.into()]);
                     self.input(n, Input::Tick);
                 }
@@ -266,7 +313,7 @@ impl World {
     }
 
     fn input(&mut self, n: u32, input: Input) {
-        let host = &mut self.hosts[n as usize];
+        let host = &mut self.hosts[n];
         let now = host.now(self.now);
         if let Some(engine) = &mut host.engine {
             engine.handle_input(now, input);
@@ -276,9 +323,9 @@ impl World {
 
     /// Carries out everything that an engine wants.
     fn drain(&mut self, n: u32) {
-        let life = self.hosts[n as usize].life;
+        let life = self.hosts[n].life;
         loop {
-            let host = &mut self.hosts[n as usize];
+            let host = &mut self.hosts[n];
             let Some(output) = host.engine.as_mut().and_then(Engine::poll_output) else { break };
             match output {
                 Output::Net(command) => self.on_command(n, command),
@@ -304,7 +351,7 @@ impl World {
                 Output::Event(event) => self.told.push(Told { at: self.now, node: NodeId(n), event }),
             }
         }
-        let host = &mut self.hosts[n as usize];
+        let host = &mut self.hosts[n];
         let next = host.engine.as_ref().and_then(Engine::next_timeout).map(|at| host.world_time(at).max(self.now));
         if let Some(next) = next
             && host.wake.is_none_or(|wake| next < wake)
@@ -319,11 +366,11 @@ impl World {
             NetCommand::Ask { router, id, peer, addresses, request, timeout } => {
                 self.asked += 1;
                 self.note(&[4, n.into(), id.0, request.key().len() as u64]);
-                let asker = Asker { node: n, life: self.hosts[n as usize].life, router, id };
+                let asker = Asker { node: n, life: self.hosts[n].life, router, id };
                 self.ask(asker, peer, &addresses, request, timeout);
             }
             NetCommand::Reply { to, response } => {
-                let Some(asker) = self.hosts[n as usize].inbound.remove(&to) else { return };
+                let Some(asker) = self.hosts[n].inbound.remove(&to) else { return };
                 self.note(&[5, n.into(), response.is_ok().into()]);
                 // ADD_PROVIDER is answered by nothing, which is how its sender knows that it arrived.
                 let result = response.map_err(|_| RpcError::Reset);
@@ -332,7 +379,7 @@ impl World {
                 self.answer(n, asker, service, result);
             }
             NetCommand::Serve { router, serving } => {
-                let host = &mut self.hosts[n as usize];
+                let host = &mut self.hosts[n];
                 host.serves.retain(|other| *other != router);
                 if serving {
                     host.serves.push(router);
@@ -352,10 +399,7 @@ impl World {
         let n = asker.node;
         let to = self.by_peer.get(&peer).copied();
         let open = to.is_some_and(|to| self.is_open(n, to));
-        let dialled = to.filter(|to| {
-            let host = &self.hosts[*to as usize];
-            host.is_up() && (open || (host.reachable && addresses.contains(&host.address)))
-        });
+        let dialled = to.filter(|to| self.is_up(NodeId(*to)) && (open || self.is_at(*to, addresses)));
         let Some(to) = dialled else {
             let wait = if addresses.is_empty() { Duration::ZERO } else { self.links.dead_dial.min(timeout) };
             return self.respond(asker, wait, Err(RpcError::DialFailed));
@@ -367,6 +411,10 @@ impl World {
             self.queue.push(identified, What::Connected(n, to));
         }
         self.open.insert((n.min(to), n.max(to)), self.now + delay + self.links.idle);
+        if self.open.len() > self.most_open {
+            self.open.retain(|_, until| *until > self.now);
+            self.most_open = 2 * self.open.len().max(MIN_OPEN);
+        }
         if self.is_lost() {
             return self.respond(asker, timeout, Err(RpcError::Timeout));
         }
@@ -374,9 +422,40 @@ impl World {
         self.queue.push(at, What::Ask { to, asker, request });
     }
 
+    /// Whether a node can be dialled at one of these addresses.
+    fn is_at(&self, n: u32, addresses: &[Multiaddr]) -> bool {
+        match self.is_passive(n) {
+            true => addresses.contains(self.servers.address(n)),
+            false => self.hosts[n].reachable && addresses.contains(&self.hosts[n].address),
+        }
+    }
+
+    fn is_passive(&self, n: u32) -> bool {
+        n < self.servers.len()
+    }
+
+    fn on_ask_passive(&mut self, to: u32, asker: Asker, request: Request) {
+        let host = &self.hosts[asker.node];
+        let result = if !self.servers.is_up(to) {
+            Err(RpcError::Closed)
+        } else if host.protocol(asker.router) != Some(&self.servers.protocol) {
+            Err(RpcError::Unsupported)
+        } else {
+            let (from, wall) = (host.peer, Host::true_time(self.now));
+            self.servers.answer(self.now, wall, to, &from, request).map_err(|_| RpcError::Reset)
+        };
+        self.note(&[7, to.into(), asker.node.into(), asker.id.0, result.is_ok().into()]);
+        let chance = self.chance();
+        let service = self.links.service_time(chance);
+        self.answer(to, asker, service, result);
+    }
+
     fn on_ask(&mut self, to: u32, asker: Asker, request: Request) {
-        let protocol = self.hosts[asker.node as usize].protocol(asker.router);
-        let host = &self.hosts[to as usize];
+        if self.is_passive(to) {
+            return self.on_ask_passive(to, asker, request);
+        }
+        let protocol = self.hosts[asker.node].protocol(asker.router);
+        let host = &self.hosts[to];
         let router = protocol.and_then(|protocol| host.offered(protocol));
         let Some(router) = router.filter(|_| host.is_up()) else {
             let error = if host.is_up() { RpcError::Unsupported } else { RpcError::Closed };
@@ -385,8 +464,8 @@ impl World {
         self.note(&[6, to.into(), asker.node.into(), asker.id.0]);
         self.inbound += 1;
         let id = InboundId(self.inbound);
-        self.hosts[to as usize].inbound.insert(id, asker);
-        let peer = self.hosts[asker.node as usize].peer;
+        self.hosts[to].inbound.insert(id, asker);
+        let peer = self.hosts[asker.node].peer;
         self.input(to, Input::Net(NetEvent::Request { router, id, peer, request }));
     }
 
@@ -410,22 +489,30 @@ impl World {
     }
 
     fn on_connected(&mut self, a: u32, b: u32) {
-        if !self.hosts[a as usize].is_up() || !self.hosts[b as usize].is_up() {
+        if !self.is_up(NodeId(a)) || !self.is_up(NodeId(b)) {
             return;
         }
         for (from, to) in [(a, b), (b, a)] {
-            let host = &self.hosts[from as usize];
-            let peer = host.peer;
-            let addresses = vec![host.address.clone()];
-            let offered: Vec<String> =
-                host.serves.iter().filter_map(|router| host.protocol(*router)).map(str::to_owned).collect();
-            let routers = (0..self.hosts[to as usize].config.routers.len() as u16).map(RouterId);
-            let serves = routers.filter(|router| {
-                self.hosts[to as usize].protocol(*router).is_some_and(|own| offered.iter().any(|other| other == own))
-            });
-            let event = NetEvent::Identified { peer, addresses, serves: serves.collect() };
-            self.input(to, Input::Net(event));
+            if !self.is_passive(to) {
+                let event = self.identify(from, to);
+                self.input(to, Input::Net(event));
+            }
         }
+    }
+
+    /// What one node tells another of itself.
+    fn identify(&self, from: u32, to: u32) -> NetEvent {
+        let host = &self.hosts[to];
+        let routers = (0..host.config.routers.len() as u16).map(RouterId);
+        if self.is_passive(from) {
+            let PeerInfo { id: peer, addresses } = self.servers.info(from);
+            let serves = routers.filter(|router| host.protocol(*router) == Some(&self.servers.protocol));
+            return NetEvent::Identified { peer, addresses, serves: serves.collect() };
+        }
+        let other = &self.hosts[from];
+        let offered = |router: &RouterId| host.protocol(*router).is_some_and(|own| other.offered(own).is_some());
+        let serves = routers.filter(offered).collect();
+        NetEvent::Identified { peer: other.peer, addresses: vec![other.address.clone()], serves }
     }
 
     fn is_open(&self, a: u32, b: u32) -> bool {
@@ -442,7 +529,7 @@ impl World {
     }
 
     fn later(&mut self, n: u32, delay: Duration, input: Input) {
-        let life = self.hosts[n as usize].life;
+        let life = self.hosts[n].life;
         self.queue.push(self.now + delay, What::Input(n, life, input));
     }
 
@@ -467,6 +554,6 @@ impl World {
 
     /// The names that a node can sign for.
     pub fn names(&self, node: NodeId) -> impl Iterator<Item = &Name> + '_ {
-        self.hosts[node.0 as usize].keys.keys()
+        self.hosts[node.0].keys.keys()
     }
 }
