@@ -5,9 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde::{Deserialize, Serialize};
 use ipns_core::Timestamp;
 use ipns_server::api::{FreshnessWanted, Wait};
+use serde::{Deserialize, Serialize};
 
 /// Publish names, resolve them, and serve them to others.
 ///

@@ -184,13 +184,7 @@ impl DhtFile {
         protocols.iter().map(|protocol| self.router(peer, daemon, setting, protocol)).collect()
     }
 
-    fn router(
-        &self,
-        peer: PeerId,
-        daemon: bool,
-        setting: &RouterSetting,
-        protocol: &str,
-    ) -> Result<Router, Failure> {
+    fn router(&self, peer: PeerId, daemon: bool, setting: &RouterSetting, protocol: &str) -> Result<Router, Failure> {
         if !protocol.starts_with('/') {
             let message = format!("`{protocol}` is no protocol id: it begins with /, as {} does", dht::PUBLIC_PROTOCOL);
             return Err(Failure::new(exit::USAGE, "protocol_malformed", message));

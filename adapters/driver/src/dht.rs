@@ -13,7 +13,7 @@ use libp2p_identity::PeerId;
 use crate::handle::{Command, Handle, Stopped, Updates};
 
 /// How a node stands in one DHT.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct DhtHealth {
     /// The DHT.

@@ -335,9 +335,11 @@ mod tests {
 
     #[test]
     fn as_many_entries_are_down_as_was_asked_for() {
-        for (servers, far, near) in
-            [(Servers::new(4000), 0.04, 0.15), (Servers::new(4000).dead(0.25), 0.25, 0.25), (Servers::new(4000).dead(0.0), 0.0, 0.0)]
-        {
+        for (servers, far, near) in [
+            (Servers::new(4000), 0.04, 0.15),
+            (Servers::new(4000).dead(0.25), 0.25, 0.25),
+            (Servers::new(4000).dead(0.0), 0.0, 0.0),
+        ] {
             let population = Population::new(5, &servers);
             let up = (0..population.len()).filter(|n| population.is_up(*n)).count();
             assert_eq!(up, 4000);

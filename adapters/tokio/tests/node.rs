@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use ipns_core::{Name, Verified};
 use ipns_core::engine::{PublishError, Resolve, ResolveError};
 use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::routing::{RouteError, Router as Settings, Tally};
+use ipns_core::{Name, Verified};
 use ipns_driver::{BoxFuture, Found};
 use ipns_store::MemoryStore;
 use ipns_tokio::{Builder, Handle, Node, Router};

@@ -26,7 +26,8 @@ pub enum Standing {
 }
 
 /// How a node stands in its network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Health {
     /// In one word.
     pub standing: Standing,
@@ -36,6 +37,8 @@ pub struct Health {
     pub live: usize,
     /// Servers remembered in all.
     pub known: usize,
+    /// How many servers the network has, by the density of its peers, once enough lookups have told.
+    pub size: Option<f64>,
     /// When a peer last answered, on the monotonic clock.
     pub last_answer: Option<Duration>,
 }

@@ -65,6 +65,7 @@ mod put;
 mod query;
 mod rpc;
 mod serve;
+mod size;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -72,7 +73,6 @@ mod testing;
 mod tests;
 mod upkeep;
 mod values;
-mod walks;
 mod wire;
 #[cfg(test)]
 mod world;

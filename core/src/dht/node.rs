@@ -23,13 +23,17 @@ use super::put::Fanout;
 use super::query::{Action, Answer, Context, Goal, Query, Role};
 use super::rpc::{Expired, HARD_TIMEOUT, Pending, RpcError, RpcId, Rpcs};
 use super::serve::Server;
+use super::size::Size;
 use super::values::Refused;
-use super::walks::Walks;
 use crate::name::Name;
 use crate::record::{Checks, Verified};
 use crate::store::Table;
 use crate::time::Now;
 
+/// The probability with which a newer record may be missed before a put: holders of one would refuse the put.
+const MISS_BEFORE_PUT: f64 = 1e-2;
+/// The most walks that wait for a put.
+const MAX_HELD: usize = 256;
 /// No operation takes longer, whatever its peers do; what it has by then is its result.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Later than any process lives: 30,000 years.
@@ -63,7 +67,9 @@ pub struct Dht {
     pub(super) peers: Peers,
     pub(super) server: Server,
     own: Own,
-    walks: Walks,
+    /// Walks that a put may follow.
+    held: BTreeMap<Name, QueryId>,
+    size: Size,
     pub(super) bootstrap: Bootstrap,
     pub(super) rpcs: Rpcs<Purpose>,
     queries: BTreeMap<QueryId, Query>,
@@ -99,7 +105,8 @@ impl Dht {
             bootstrap: Bootstrap::new(now.monotonic, Vec::new(), config.refresh),
             peers,
             own: Own::default(),
-            walks: Walks::default(),
+            held: BTreeMap::new(),
+            size: Size::default(),
             rpcs: Rpcs::new(),
             queries: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -154,11 +161,11 @@ impl Dht {
         self.start_get(now, name, until, true)
     }
 
-    /// Walks to a name before a put: to its end, and corrects nobody. Tells [`Event::Found`] and [`Event::GetDone`],
-    /// whose `closest` is where to put and whose `best` is what to be newer than.
+    /// Walks to a name before a [`publish`](Self::publish): until a newer record is unlikely to have been missed, and
+    /// without correcting anybody. Tells [`Event::Found`] and [`Event::GetDone`], whose `best` is what to be newer than.
     pub fn walk(&mut self, now: Now, name: Name) -> QueryId {
         let now = self.tick(now);
-        self.start_get(now, name, Until::Complete, false)
+        self.start_get(now, name, Until::Probable(MISS_BEFORE_PUT), false)
     }
 
     fn start_get(&mut self, now: Now, name: Name, until: Until, corrects: bool) -> QueryId {
@@ -168,17 +175,31 @@ impl Dht {
         self.start_walk(now, Request::GetValue { key }, Goal::Get(Box::new(get)))
     }
 
-    /// Publishes a record: sends it to the nearest peers of the last [`walk`](Self::walk) to its name, or looks for
-    /// them first. It is a success at [`Config::acks`] acks. A server keeps the record itself, too. Tells
-    /// [`Event::Receipt`] and [`Event::PutDone`].
+    /// Publishes a record: goes on with the last [`walk`](Self::walk) to its name, or begins one, and sends it to the
+    /// nearest peers as they are found. It is a success at [`Config::acks`] acks; peers that are nearer, or that take the
+    /// place of dead ones, get it afterwards too. A server keeps the record itself. Tells [`Event::Receipt`] and
+    /// [`Event::PutDone`], under the id of the walk if it goes on with one.
     pub fn publish(&mut self, now: Now, record: &Verified) -> QueryId {
         let now = self.tick(now);
-        if let Some(closest) = self.walks.take(now.monotonic, record.name()) {
-            return self.put(now, record, closest, self.config.acks);
-        }
+        let held = self.held.remove(record.name());
         let record = self.keep_own(now, record);
-        let request = Request::FindNode { key: record.key.clone() };
-        self.start_walk(now, request, Goal::Publish(Box::new(record)))
+        let key = record.key.clone();
+        self.spread(now, held, Request::FindNode { key }, Request::PutValue { record })
+    }
+
+    /// Sends `request` to the peers nearest to what `find` looks for.
+    fn spread(&mut self, now: Now, held: Option<QueryId>, find: Request, request: Request) -> QueryId {
+        let fanout = Fanout::open(now.monotonic, request, self.config.acks);
+        let deadline = now.monotonic + QUERY_TIMEOUT;
+        if let Some(id) = held {
+            self.run(now, id, |query, context, actions| {
+                query.attach(deadline, fanout);
+                query.advance(context, actions);
+            });
+            return id;
+        }
+        let lookup = self.lookup(now, &find);
+        self.start_query(now, |id, deadline| Query::spread(id, deadline, lookup, find, fanout))
     }
 
     /// Sends a record to these peers. It is a success at `need` acks, or at as many as there are peers. A server keeps
@@ -233,8 +254,8 @@ impl Dht {
         let now = self.tick(now);
         let key = key.into();
         self.own.announced(now.monotonic, key.clone());
-        let ourselves = self.local.clone();
-        self.start_walk(now, Request::FindNode { key }, Goal::Provide(ourselves))
+        let request = Request::AddProvider { key: key.clone(), providers: vec![self.local.clone()] };
+        self.spread(now, None, Request::FindNode { key }, request)
     }
 
     /// Announces `key` no more. Others forget it within 48 hours.
@@ -265,6 +286,7 @@ impl Dht {
         {
             found.next_timeout().map(|at| self.deadlines.remove(&(at, query)));
             self.queries.remove(&query);
+            self.held.retain(|_, held| *held != query);
         }
     }
 
@@ -306,6 +328,7 @@ impl Dht {
             table: self.peers.table.len(),
             live,
             known: self.peers.book.len(),
+            size: self.size.estimate(self.clock),
             last_answer: self.last_answer,
         }
     }
@@ -414,13 +437,20 @@ impl Dht {
     }
 
     pub(super) fn start_walk(&mut self, now: Now, request: Request, goal: Goal) -> QueryId {
+        let lookup = self.lookup(now, &request);
+        let lookup = if goal.is_brief() { lookup.brief() } else { lookup };
+        self.start_query(now, |id, deadline| Query::walk(id, deadline, lookup, request, goal))
+    }
+
+    /// A lookup of what `request` asks for.
+    fn lookup(&mut self, now: Now, request: &Request) -> Lookup {
         let target = Key::of(request.key());
         self.peers.table.refreshed(now.monotonic, &target);
         // Who has not joined yet walks from those it joins through: no operation waits for that.
         let seeds = if self.peers.table.live() == 0 { self.bootstrap.seeds() } else { &[] };
         let starts = self.peers.starts(&target).into_iter().chain(seeds.iter().cloned());
-        let lookup = Lookup::new(self.local.id, target, self.config.params(), starts);
-        self.start_query(now, |id, deadline| Query::walk(id, deadline, lookup, request, goal))
+        let size = self.size.estimate(now.monotonic);
+        Lookup::new(self.local.id, target, self.config.params(), size, starts)
     }
 
     fn start_query(&mut self, now: Now, query: impl FnOnce(QueryId, Duration) -> Query) -> QueryId {
@@ -443,9 +473,9 @@ impl Dht {
             checks: Checks::at(now.wall),
             k: self.config.params().k,
             holders: self.config.holders,
-            acks: self.config.acks,
         };
         let (mut actions, before, was_done) = (Vec::new(), query.next_timeout(), query.is_done());
+        let was_over = was_done || query.holds().is_some();
         step(&mut query, &context, &mut actions);
         for action in actions {
             match action {
@@ -462,9 +492,18 @@ impl Dht {
             if let Some(upkeep) = upkeep {
                 self.bootstrap.finished(upkeep, self.peers.table.live());
             }
-            if let Some((name, closest)) = query.found() {
-                self.walks.note(now.monotonic, name, closest);
-            }
+        }
+        if (query.is_done() || query.holds().is_some())
+            && !was_over
+            && let Some(lookup) = query.ended_lookup()
+        {
+            self.size.observe(now.monotonic, lookup.density());
+        }
+        if let Some(name) = query.holds().filter(|_| self.held.len() < MAX_HELD) {
+            self.held.insert(*name, id);
+        }
+        if query.is_done() {
+            self.held.retain(|_, held| *held != id);
         }
         if !query.is_closed() {
             self.queries.insert(id, query);
@@ -478,8 +517,8 @@ impl Dht {
             peer.addresses = self.peers.addresses(&peer.id);
         }
         let patience = match purpose {
-            Purpose::Query(_, Role::Walk) => Some(self.peers.book.patience(&Key::of_peer(&peer.id))),
-            Purpose::Query(..) | Purpose::Check | Purpose::Ping(_) => None,
+            Purpose::Query(_, Role::Walk | Role::Send) => Some(self.peers.book.patience(&Key::of_peer(&peer.id))),
+            Purpose::Query(_, Role::Correct) | Purpose::Check | Purpose::Ping(_) => None,
         };
         self.sending += usize::from(purpose.hands_over());
         let (id, addresses) = (peer.id, peer.addresses.clone());

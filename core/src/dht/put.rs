@@ -39,6 +39,9 @@ pub(crate) struct Fanout {
     /// How many acks make it a success.
     need: usize,
     began: Duration,
+    /// Whether more peers may be added.
+    open: bool,
+    sent: BTreeSet<PeerId>,
     to_send: Vec<PeerInfo>,
     waiting: BTreeSet<PeerId>,
     tally: Tally,
@@ -53,18 +56,59 @@ enum Stage {
     Decided,
 }
 
+/// One record is sent to no more peers than this, however many of them do not take it.
+const MAX_TARGETS: usize = 100;
 /// Whoever answers as fast as those before still gets into the result.
-const MIN_LINGER: Duration = Duration::from_millis(20);
-const MAX_LINGER: Duration = Duration::from_millis(250);
+const MIN_LINGER: Duration = Duration::from_millis(10);
+const MAX_LINGER: Duration = Duration::from_millis(40);
 
 impl Fanout {
     /// Sends `request` to each of `to` once. A success needs `need` acks, or all of them where there are fewer peers.
     pub(crate) fn new(now: Duration, request: Request, to: Vec<PeerInfo>, need: usize) -> Self {
-        let waiting: BTreeSet<_> = to.iter().map(|peer| peer.id).collect();
-        let mut seen = BTreeSet::new();
-        let to_send = to.into_iter().filter(|peer| seen.insert(peer.id)).collect();
-        let need = need.min(waiting.len()).max(1);
-        Self { request, need, began: now, to_send, waiting, tally: Tally::default(), stage: Stage::Open }
+        let mut fanout = Self::open(now, request, need);
+        to.into_iter().for_each(|peer| fanout.add(peer));
+        fanout.close();
+        fanout
+    }
+
+    /// Sends `request` to each peer that is added.
+    pub(crate) fn open(now: Duration, request: Request, need: usize) -> Self {
+        Self {
+            request,
+            need,
+            began: now,
+            open: true,
+            sent: BTreeSet::new(),
+            to_send: Vec::new(),
+            waiting: BTreeSet::new(),
+            tally: Tally::default(),
+            stage: Stage::Open,
+        }
+    }
+
+    /// Sends it to this peer too, unless it was sent it already, or too many were.
+    pub(crate) fn add(&mut self, peer: PeerInfo) {
+        if self.sent.len() < MAX_TARGETS && self.sent.insert(peer.id) {
+            self.waiting.insert(peer.id);
+            self.to_send.push(peer);
+        }
+    }
+
+    /// Nobody is added any more, as it seems.
+    pub(crate) fn close(&mut self) {
+        self.open = false;
+    }
+
+    /// Whoever has not answered is not waited for any longer.
+    pub(crate) fn abandon(&mut self) {
+        self.open = false;
+        self.tally.failed += self.waiting.len();
+        self.waiting.clear();
+    }
+
+    /// Somebody may be added again.
+    pub(crate) fn reopen(&mut self) {
+        self.open = true;
     }
 
     pub(crate) fn request(&self) -> &Request {
@@ -97,9 +141,10 @@ impl Fanout {
     /// Whether the result has just become certain: enough acks and a moment for the others, or nobody left to give
     /// one. Tells it once.
     pub(crate) fn decide(&mut self, now: Duration) -> Option<bool> {
-        let success = self.tally.acked >= self.need;
+        let need = if self.open { self.need } else { self.need.min(self.sent.len()) };
+        let success = self.tally.acked >= need.max(1);
         if self.stage == Stage::Open && success {
-            let linger = (now.saturating_sub(self.began) / 2).clamp(MIN_LINGER, MAX_LINGER);
+            let linger = (now.saturating_sub(self.began) / 4).clamp(MIN_LINGER, MAX_LINGER);
             self.stage = Stage::Lingering(now + linger);
         }
         let over = match self.stage {
@@ -107,7 +152,7 @@ impl Fanout {
             Stage::Lingering(until) => until <= now,
             Stage::Decided => return None,
         };
-        if !over && !self.waiting.is_empty() {
+        if !over && (self.open || !self.waiting.is_empty()) {
             return None;
         }
         self.stage = Stage::Decided;
@@ -174,10 +219,10 @@ mod tests {
         put.on_answer(&peer(4), Ok(&echo("v")));
         // Enough took it, and the last one gets a moment.
         assert_eq!(put.decide(START + 100 * MS), None);
-        assert_eq!(put.lingers_until(), Some(START + 150 * MS));
-        assert_eq!(put.decide(START + 149 * MS), None);
-        assert_eq!(put.decide(START + 150 * MS), Some(true));
-        assert_eq!(put.decide(START + 151 * MS), None);
+        assert_eq!(put.lingers_until(), Some(START + 125 * MS));
+        assert_eq!(put.decide(START + 124 * MS), None);
+        assert_eq!(put.decide(START + 125 * MS), Some(true));
+        assert_eq!(put.decide(START + 126 * MS), None);
         assert_eq!(put.lingers_until(), None);
     }
 

@@ -33,7 +33,8 @@ impl Dht {
             return;
         }
         self.peers.book.moved(&peer);
-        if self.peers.table.wants(&Key::of_peer(&peer.id)) {
+        // Whoever is being asked something shows itself by its answer.
+        if self.peers.table.wants(&Key::of_peer(&peer.id)) && !self.rpcs.is_asking(&peer.id) {
             self.check_later(peer);
             self.settle(now);
         }

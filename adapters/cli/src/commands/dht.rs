@@ -42,9 +42,9 @@ fn print(command: &DhtCommand, report: &DhtReport, several: bool) -> Result<(), 
     match command {
         DhtCommand::FindPeer { .. } => peers.iter().flat_map(|peer| &peer.addresses).try_for_each(output::line),
         DhtCommand::Closest { .. } => peers.iter().try_for_each(|peer| output::line(&peer.id)),
-        DhtCommand::FindProviders { .. } => peers.iter().try_for_each(|peer| {
-            output::line([&[peer.id.clone()][..], &peer.addresses].concat().join("  "))
-        }),
+        DhtCommand::FindProviders { .. } => peers
+            .iter()
+            .try_for_each(|peer| output::line([&[peer.id.clone()][..], &peer.addresses].concat().join("  "))),
         DhtCommand::Provide { .. } => {
             let (acks, asked) = (report.acks.unwrap_or_default(), report.asked.unwrap_or_default());
             output::line(format!("announced to {acks} of {asked} peers"))
