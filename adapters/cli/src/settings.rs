@@ -202,8 +202,7 @@ impl DhtFile {
             DhtMode::Server => dht::Mode::Server,
         };
         if is_public && self.default_bootstrap.unwrap_or(true) {
-            let known = dht::PUBLIC_BOOTSTRAP.iter().filter_map(|text| parse_peer(text).ok());
-            config.seeds.extend(known);
+            config.seeds.extend(dht::public_bootstrap());
         }
         for text in &self.bootstrap {
             let peer = parse_peer(text)?;
@@ -345,7 +344,7 @@ mod tests {
     #[test]
     fn the_public_dht_has_its_bootstrappers_and_rules() {
         let [public] = &dhts("", true)[..] else { panic!() };
-        assert_eq!((public.seeds.len(), public.mode, public.diversity), (7, dht::Mode::Auto, true));
+        assert_eq!((public.seeds.len(), public.mode, public.diversity), (6, dht::Mode::Auto, true));
         assert_eq!(dhts("", false)[0].mode, dht::Mode::Client);
         assert_eq!(dhts("dht = { default_bootstrap = false }", true)[0].seeds, []);
         // On private addresses, one network is all there is.
@@ -362,7 +361,7 @@ mod tests {
             mode = "server"
         "#;
         let all = dhts(text, false);
-        assert_eq!(all.iter().map(|dht| dht.seeds.len()).collect::<Vec<_>>(), [8, 1, 1]);
+        assert_eq!(all.iter().map(|dht| dht.seeds.len()).collect::<Vec<_>>(), [7, 1, 1]);
         assert!(all.iter().all(|dht| dht.mode == dht::Mode::Server));
         let file: File = toml::from_str(r#"dht = { protocols = ["kad"] }"#).unwrap();
         assert!(file.dht.routers(peer(), true, &RouterSetting::Name(DHT.into())).is_err());

@@ -25,6 +25,19 @@ pub const PUBLIC_BOOTSTRAP: [&str; 7] = [
     "/ip4/104.131.131.82/udp/4001/quic-v1/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
 ];
 
+/// [`PUBLIC_BOOTSTRAP`] as peers to join through.
+pub fn public_bootstrap() -> Vec<PeerInfo> {
+    let peers = PUBLIC_BOOTSTRAP.iter().filter_map(|text| PeerInfo::from_multiaddr(&text.parse().ok()?));
+    let mut merged: Vec<PeerInfo> = Vec::new();
+    for peer in peers {
+        match merged.iter_mut().find(|known| known.id == peer.id) {
+            Some(known) => known.add_addresses(&peer.addresses),
+            None => merged.push(peer),
+        }
+    }
+    merged
+}
+
 /// Whether a node serves others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
@@ -137,5 +150,17 @@ impl Config {
     pub(crate) fn params(&self) -> Params {
         let k = self.k.clamp(1, 20);
         Params { k, alpha: self.alpha.max(1), beta: self.beta.clamp(1, k) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_public_bootstrapper_is_a_peer_with_an_address() {
+        let peers = public_bootstrap();
+        assert_eq!(peers.len(), 6);
+        assert_eq!(peers.iter().map(|peer| peer.addresses.len()).sum::<usize>(), PUBLIC_BOOTSTRAP.len());
     }
 }

@@ -79,7 +79,7 @@ mod world;
 
 pub use address::{AddressPolicy, AsnLookup, Group, MAX_ADDRESS_BYTES, MAX_ADDRESSES, Scope, scope};
 pub use bootstrap::{Health, Standing};
-pub use config::{Config, LAN_PROTOCOL, Limits, Mode, PUBLIC_BOOTSTRAP, PUBLIC_PROTOCOL};
+pub use config::{Config, LAN_PROTOCOL, Limits, Mode, PUBLIC_BOOTSTRAP, PUBLIC_PROTOCOL, public_bootstrap};
 pub use get::{Freshness, Until, miss_probability};
 pub use key::{Distance, Key};
 pub use message::{
