@@ -25,8 +25,14 @@ export const options = protocol => ({
   transports: [tcp()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
-  // By default js takes 5 inbound connections a second from one IP, which here is everybody.
-  connectionManager: { inboundConnectionThreshold: 1e6, maxIncomingPendingConnections: 1e4 },
+  // By default js takes 5 inbound connections a second from one IP, which here is everybody. A busy machine is slow.
+  connectionManager: {
+    inboundConnectionThreshold: 1e6,
+    maxIncomingPendingConnections: 1e4,
+    dialTimeout: 60_000,
+    addressDialTimeout: 60_000,
+    inboundUpgradeTimeout: 60_000
+  },
   connectionMonitor: { enabled: false },
   services: {
     identify: identify(),

@@ -31,9 +31,9 @@ mod http_client;
 mod network;
 
 pub use http_client::Reqwest;
+pub use ipns_driver::{BuildNodeError, Builder, Handle, Node, Router, Runtime, Stopped, Updates};
 #[cfg(feature = "dht")]
 pub use network::{ConnectionLimits, Limits, Listening, NodeConfig, NodeError, spawn_with_network};
-pub use ipns_driver::{BuildNodeError, Builder, Handle, Node, Router, Runtime, Stopped, Updates};
 
 use ipns_driver::{BoxFuture, HttpClient};
 

@@ -187,6 +187,13 @@ impl Dht {
         self.spread(now, held, Request::FindNode { key }, Request::PutValue { record })
     }
 
+    /// No put follows to the last [`walk`](Self::walk) to this name.
+    pub fn give_up(&mut self, name: &Name) {
+        if let Some(query) = self.held.remove(name) {
+            self.cancel(query);
+        }
+    }
+
     /// Sends `request` to the peers nearest to what `find` looks for.
     fn spread(&mut self, now: Now, held: Option<QueryId>, find: Request, request: Request) -> QueryId {
         let fanout = Fanout::open(now.monotonic, request, self.config.acks);
@@ -488,10 +495,8 @@ impl Dht {
             self.deadlines.extend(query.next_timeout().map(|at| (at, id)));
         }
         let upkeep = query.upkeep();
-        if query.is_done() && !was_done {
-            if let Some(upkeep) = upkeep {
-                self.bootstrap.finished(upkeep, self.peers.table.live());
-            }
+        if let Some(upkeep) = upkeep.filter(|_| query.is_done() && !was_done) {
+            self.bootstrap.finished(upkeep, self.peers.table.live());
         }
         if (query.is_done() || query.holds().is_some())
             && !was_over

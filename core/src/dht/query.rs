@@ -18,7 +18,7 @@ use crate::name::Name;
 use crate::record::Checks;
 
 /// How long a walk that a put may follow is kept.
-const HOLD: Duration = Duration::from_secs(60);
+const HOLD: Duration = Duration::from_secs(30);
 /// Providers that one search tells of at most, whatever it was asked for.
 const MAX_PROVIDERS: usize = 1000;
 

@@ -347,6 +347,8 @@ impl Publishing {
                 }
             }
             self.note(cx, &sending.record, &result);
+        } else {
+            cx.nodes.give_up(&self.name);
         }
         cx.emit(Event::Published { op: self.op, result });
     }

@@ -16,6 +16,7 @@ use super::call::{CallId, CallUpdate, Depth, Ended, Operation, PeerReceipt, Rout
 use super::net::{NetCommand, NetEvent};
 use super::router::{Router, RouterId, Transport};
 use crate::dht::{AddressPolicy, Dht, Event, Freshness, Health, Output, PeerInfo, QueryId, Refused, TableEntry, Usage};
+use crate::name::Name;
 use crate::record::Verified;
 use crate::store::{Table, Write};
 use crate::time::Now;
@@ -116,6 +117,13 @@ impl Nodes {
             }
         }
         self.drain(router);
+    }
+
+    /// No record of this name is sent in the end.
+    pub(crate) fn give_up(&mut self, name: &Name) {
+        for node in self.nodes.values_mut() {
+            node.dht.give_up(name);
+        }
     }
 
     /// Gives a call up.

@@ -56,8 +56,7 @@ async fn serve(
     let addresses: Vec<String> = listening.iter().flat_map(|listening| &listening.addresses).map(full).collect();
     if settings.json {
         let http = format!("http://{bound}");
-        let ready =
-            json!({ "ready": true, "http": http, "home": settings.home, "peer": peer, "addresses": addresses });
+        let ready = json!({ "ready": true, "http": http, "home": settings.home, "peer": peer, "addresses": addresses });
         output::document(&ready)?;
     } else {
         let peers: Vec<String> = addresses.iter().map(|address| format!(" peers={address}")).collect();
