@@ -154,5 +154,45 @@ def main():
     }
     seeds("store_value", stored | own | odd)
 
+    # Addresses as multiaddrs: /ip4/192.0.2.1/tcp/4001, /dns/example.org/udp/4001/quic-v1.
+    addresses = [b"\x04\xc0\x00\x02\x01\x06\x0f\xa1", b"\x35\x0bexample.org\x91\x02\x0f\xa1\xcd\x03"]
+    peer = b"\x12\x20" + hashlib.sha256(b"peer").digest()
+    info = field(1, peer) + b"".join(field(2, address) for address in addresses) + field(3, 1)
+    key = b"/ipns/" + multihash(name)
+    kept = field(1, key) + field(2, body) + field(5, b"2026-11-23T10:00:00.123456789Z")
+    closer = [field(8, info), field(8, field(1, multihash(name)))]
+    messages = {
+        "put-value": field(1, 0) + field(2, key) + field(3, kept),
+        "put-value-other-key": field(1, 0) + field(2, key + b"x") + field(3, kept),
+        "get-value": field(1, 1) + field(2, key) + field(10, 0),
+        "get-value-found": field(1, 1) + field(2, key) + field(3, kept) + b"".join(closer),
+        "get-value-nothing": field(1, 1) + field(2, key) + b"".join(closer * 30),
+        "add-provider": field(1, 2) + field(2, b"\x12\x20" + bytes(32)) + field(9, info),
+        "get-providers": field(1, 3) + field(2, b"\x12\x20" + bytes(32)),
+        "get-providers-found": field(1, 3) + field(9, info) + b"".join(closer),
+        "find-node": field(1, 4) + field(2, peer),
+        "find-node-found": field(1, 4) + b"".join(closer),
+        "ping": field(1, 5),
+        "type-unknown": field(1, 6) + field(2, b"x"),
+        "unknown-fields": field(1, 4) + field(2, peer) + field(77, b"later") + b"\xa5\x06\x00\x00\x00\x00",
+        "peer-broken": field(1, 4) + field(8, field(1, b"nobody")) + field(8, info),
+        "truncated": (field(1, 1) + field(2, key) + field(3, kept))[:-9],
+    }
+    framed = {f"framed-{stem}": varint(len(content)) + content for stem, content in messages.items()}
+    framed["framed-twice"] = framed["framed-ping"] * 2
+    framed["frame-too-large"] = varint(2**40) + b"x"
+    seeds("dht_message", messages | framed)
+
+    # Choices of the target, one byte each: a publish with its answers, a resolve, requests of others, time.
+    answered = bytes([12, 0] * 6 + [13, 0] * 4 + [6, 0, 9, 20, 40] * 40)
+    seeds("engine_inputs", {
+        "publish": bytes([20, 0, 0, 0]) + answered + bytes([19, 255] * 20),
+        "resolve-first": bytes([5, 1, 0, 1, 0]) + answered,
+        "resolve-16": bytes([19, 1, 3, 0, 2]) + answered,
+        "serve": bytes([3, 17, 0] + [12, 0] * 8 + [14, 0, 9, 1, 2, 6] * 12 + [14, 1, 8, 2, 2, 3, 9, 30] * 12),
+        "clock": bytes([9, 0, 1, 1] + [18, 200, 0, 19, 90] * 20),
+        "inquiries": bytes([12] + [5, 0, 3, 5, 1, 5, 2, 5, 3, 5, 4, 9] + [6, 0, 9, 9, 9] * 60),
+    })
+
 
 main()

@@ -15,11 +15,18 @@ pub enum Table {
     Records,
     /// Small facts about the node itself.
     Meta,
+    /// Records that DHT nodes keep for others: expire.
+    Values,
+    /// Provider records that DHT nodes keep for others: expire.
+    Providers,
+    /// DHT servers that were met: what nodes start from after a restart.
+    Peers,
 }
 
 impl Table {
     /// Every table, in a fixed order.
-    pub const ALL: [Table; 3] = [Table::Own, Table::Records, Table::Meta];
+    pub const ALL: [Table; 6] =
+        [Table::Own, Table::Records, Table::Meta, Table::Values, Table::Providers, Table::Peers];
 
     /// The table's stable name, as a store may write it to disk.
     pub fn as_str(self) -> &'static str {
@@ -27,6 +34,9 @@ impl Table {
             Table::Own => "own",
             Table::Records => "records",
             Table::Meta => "meta",
+            Table::Values => "values",
+            Table::Providers => "providers",
+            Table::Peers => "peers",
         }
     }
 }

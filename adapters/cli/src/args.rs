@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipns_core::Timestamp;
 use ipns_server::api::{FreshnessWanted, Wait};
+use serde::{Deserialize, Serialize};
 
 /// Publish names, resolve them, and serve them to others.
 ///
@@ -43,27 +44,28 @@ pub(crate) struct Global {
     /// Where to look for records and send them: a URL, a preset (delegated-ipfs.dev, ipfs.io, dweb.link), or none
     #[arg(long = "router", global = true, value_name = "URL|dht|none", help_heading = "Routers")]
     pub(crate) routers: Vec<String>,
-    /// A DHT server to join by
+    /// A DHT server to join by, an address that ends in /p2p/ and its id
     #[arg(long, global = true, value_name = "MULTIADDR", help_heading = "Routers")]
     pub(crate) bootstrap: Vec<String>,
     /// Do not join by the public DHT servers
     #[arg(long, global = true, help_heading = "Routers")]
     pub(crate) no_default_bootstrap: bool,
-    /// The DHT's protocol
-    #[arg(long, global = true, value_name = "ID", default_value = "/ipfs/kad/1.0.0", help_heading = "Routers")]
-    pub(crate) dht_protocol: String,
-    /// Whether to serve the DHT
-    #[arg(long, global = true, value_enum, default_value = "auto", help_heading = "Routers")]
-    pub(crate) dht_mode: DhtMode,
+    /// The DHT's protocol; several are several DHTs [default: /ipfs/kad/1.0.0]
+    #[arg(long = "dht-protocol", global = true, value_name = "ID", help_heading = "Routers")]
+    pub(crate) dht_protocols: Vec<String>,
+    /// Whether to serve the DHT; auto: a daemon does once others can reach it [default: auto]
+    #[arg(long, global = true, value_enum, help_heading = "Routers")]
+    pub(crate) dht_mode: Option<DhtMode>,
     /// Loopback and LAN addresses count as reachable
     #[arg(long, global = true, help_heading = "Routers")]
     pub(crate) allow_private_addrs: bool,
-    /// Listen for peers here
+    /// Listen for peers here [default for a daemon: port 4009, TCP and QUIC]
     #[arg(long, global = true, value_name = "MULTIADDR", help_heading = "Routers")]
     pub(crate) listen: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum DhtMode {
     Auto,
     Client,
@@ -87,7 +89,10 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// The names that are kept alive
     List,
-    /// Run a node: routing for others over HTTP, admin, metrics and a page
+    /// Look inside the DHT
+    #[command(subcommand)]
+    Dht(DhtCommand),
+    /// Run a node: the DHT, routing for others over HTTP, admin, metrics and a page
     Daemon(DaemonArgs),
     /// Publish and resolve in a private network on this machine, and show what happened
     Demo(DemoArgs),
@@ -284,9 +289,43 @@ pub(crate) struct DaemonArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// How many routing servers
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=50))]
+    /// How many DHT servers
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) nodes: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DhtCommand {
+    /// Where a peer can be reached
+    FindPeer {
+        /// Its id
+        peer: String,
+    },
+    /// The peers nearest to a key
+    Closest {
+        /// A CID, a peer id, or a name with /ipns/ before it
+        key: String,
+    },
+    /// Announce that this node provides something; a daemon does so again every 22 hours
+    Provide {
+        /// What
+        cid: String,
+    },
+    /// Who provides something
+    FindProviders {
+        /// What
+        cid: String,
+        /// How many are enough
+        #[arg(short = 'n', long, default_value_t = 20)]
+        num_providers: usize,
+    },
+    /// Whether a peer answers, and how fast
+    Ping {
+        /// Its id, or an address that ends in it
+        peer: String,
+    },
+    /// The routing table
+    Table,
 }
 
 #[derive(Debug, Subcommand)]

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
+use ipns_core::dht::Standing;
+use ipns_core::engine::Event;
+use ipns_core::key::Signer;
 use ipns_server::api::{Api, PublishRequest, PutRequest, ResolveRequest};
+use ipns_server::dht::{DhtReport, DhtRequest};
 use ipns_server::report::{KeptReport, PublishReport, ResolveReport};
 use ipns_server::{AdminClient, Failure, exit};
 use ipns_store::{KeyStore, RedbStore, StoreError};
-use ipns_tokio::{Handle, Node};
+use ipns_tokio::{Handle, Listening, Node, NodeConfig, SpawnError};
 
+use crate::identity;
 use crate::settings::Settings;
 
 /// How long to wait for another command that uses the same home.
@@ -18,6 +23,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_RETRY: Duration = Duration::from_millis(50);
 /// How long deliveries that are under way may still take when a command has its answer.
 const LINGER: Duration = Duration::from_secs(5);
+/// How long a command that shows the routing table waits for one.
+const JOIN_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The key store of a home.
 pub(crate) fn open_keys(home: &Path) -> Result<KeyStore, Failure> {
@@ -42,12 +49,12 @@ impl Backend {
                 }
                 return Ok(Self::Daemon(client));
             }
-            match start(settings).await {
+            match start(settings, Role::Command).await {
                 // Another command has the store: it will not take long, or it is a daemon that is just starting.
                 Err(failure) if failure.error.code == "store_locked" && begun.elapsed() < LOCK_PATIENCE => {
                     tokio::time::sleep(LOCK_RETRY).await;
                 }
-                other => return other.map(Self::Here),
+                other => return other.map(|node| Self::Here(node.api)),
             }
         }
     }
@@ -89,6 +96,18 @@ impl Backend {
         }
     }
 
+    pub(crate) async fn dht(&self, request: &DhtRequest) -> Result<Vec<DhtReport>, Failure> {
+        match self {
+            Self::Here(api) => {
+                if let DhtRequest::Table = request {
+                    join(api.node()).await?;
+                }
+                api.dht(request).await
+            }
+            Self::Daemon(client) => client.dht(request).await,
+        }
+    }
+
     /// Ends what was started for this command; the store has everything when it returns. `linger` is for commands
     /// that send: the routers that are still being sent to get a moment.
     pub(crate) async fn close(self, linger: bool) {
@@ -98,13 +117,79 @@ impl Backend {
     }
 }
 
+/// Waits until a node that has just started has joined its DHTs, or cannot.
+async fn join(node: &Handle) -> Result<(), Failure> {
+    let mut events = node.events();
+    let joined = async {
+        while node.health().await?.iter().any(|dht| dht.health.standing == Standing::Joining) {
+            while let Some(event) = events.next().await {
+                if let Event::Health { .. } = event {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(JOIN_PATIENCE, joined).await.unwrap_or(Ok(()))
+}
+
+/// For how long a node is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// For one command: it serves nobody unless it is told to.
+    Command,
+    /// Until it is told to stop.
+    Daemon,
+}
+
+/// A node that runs in this process.
+pub(crate) struct Running {
+    pub(crate) api: Api,
+    /// Who it is among its peers and where it listens for them, if it has a DHT.
+    pub(crate) listening: Option<Listening>,
+}
+
 /// Starts a node on the store of this home.
-pub(crate) async fn start(settings: &Settings) -> Result<Api, Failure> {
+pub(crate) async fn start(settings: &Settings, role: Role) -> Result<Running, Failure> {
     create_home(&settings.home)?;
     let path = settings.home.join("store.redb");
     let store = open_store(path).await?;
     let keys = Arc::new(open_keys(&settings.home)?);
-    Ok(Api::new(spawn(settings, store)?, keys))
+    let peer_key = settings.has_dht().then(|| identity::load_or_create(&settings.home)).transpose()?;
+    let peer = peer_key.as_ref().map(|key| key.public_key().to_name().to_peer_id());
+    let daemon = role == Role::Daemon;
+    let routers = settings.routers(peer, daemon)?;
+    let builder = Node::builder(store).config(|config| {
+        config.routers = routers;
+        config.lifetime = settings.file.lifetime.unwrap_or(config.lifetime);
+        config.ttl = settings.file.ttl.unwrap_or(config.ttl);
+        config.tolerance = settings.file.clock_tolerance.unwrap_or(config.tolerance);
+    });
+    let (node, listening) = match &peer_key {
+        None => (ipns_tokio::spawn(builder).map_err(not_started)?, None),
+        Some(key) => {
+            let network = NodeConfig {
+                listen: settings.listen(daemon)?,
+                confirm_listen_addresses: settings.file.dht.allows_private(),
+                // What others would find out is settled, or of no use.
+                autonat: daemon && !settings.file.dht.allows_private(),
+                ..NodeConfig::default()
+            };
+            let started = ipns_tokio::spawn_with_network(builder, network, key).await;
+            let (node, listening) = started.map_err(not_started)?;
+            (node, Some(listening))
+        }
+    };
+    Ok(Running { api: Api::new(node, keys), listening })
+}
+
+fn not_started(error: SpawnError) -> Failure {
+    let status = if matches!(error, SpawnError::Protocol { .. }) { exit::USAGE } else { exit::FAILED };
+    let mut message = error.to_string();
+    if error.code() == "listen" {
+        message.push_str("; choose another address with --listen");
+    }
+    Failure::new(status, error.code(), message)
 }
 
 fn create_home(home: &Path) -> Result<(), Failure> {
@@ -124,15 +209,4 @@ async fn open_store(path: PathBuf) -> Result<RedbStore, Failure> {
         Err(StoreError::Io { path: "store".into(), reason: format!("opening it was interrupted: {error}") })
     });
     Ok(opened?)
-}
-
-fn spawn(settings: &Settings, store: RedbStore) -> Result<Handle, Failure> {
-    let routers = settings.routers()?;
-    let builder = Node::builder(store).config(|config| {
-        config.routers = routers;
-        config.lifetime = settings.file.lifetime.unwrap_or(config.lifetime);
-        config.ttl = settings.file.ttl.unwrap_or(config.ttl);
-        config.tolerance = settings.file.clock_tolerance.unwrap_or(config.tolerance);
-    });
-    ipns_tokio::spawn(builder).map_err(|error| Failure::new(exit::FAILED, error.code(), error.to_string()))
 }

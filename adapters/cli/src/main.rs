@@ -6,6 +6,7 @@ mod args;
 mod backend;
 mod commands;
 mod files;
+mod identity;
 mod output;
 mod settings;
 
@@ -83,6 +84,7 @@ fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Get(args) => runtime.block_on(commands::get::run(&settings, args)),
         Command::Put(args) => runtime.block_on(commands::put::run(&settings, args)),
         Command::List => runtime.block_on(commands::list::run(&settings)),
+        Command::Dht(command) => runtime.block_on(commands::dht::run(&settings, command)),
         Command::Daemon(args) => runtime.block_on(commands::daemon::run(&settings, args)),
         Command::Demo(args) => runtime.block_on(commands::demo::run(&settings, &args)),
         Command::Completions { .. } | Command::Man => Ok(0),

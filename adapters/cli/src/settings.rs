@@ -3,15 +3,22 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipns_core::dht::{self, Multiaddr, PeerId};
 use ipns_core::routing::Router;
 use ipns_core::routing::http::client::{Endpoint, PutMethod};
+use ipns_server::dht::parse_peer;
 use ipns_server::{Failure, exit};
 use serde::{Deserialize, Serialize};
 
 use crate::args::{DhtMode, Global};
 
-/// The public endpoint that is used when no router is named.
-const DEFAULT_ROUTER: &str = "delegated-ipfs.dev";
+/// What is used when no router is named: the public DHT, and an endpoint that knows it well.
+const DEFAULT_ROUTERS: [&str; 2] = [DHT, "delegated-ipfs.dev"];
+/// What the DHT is called among routers.
+const DHT: &str = "dht";
+/// Where a daemon listens for peers unless told otherwise.
+const DEFAULT_LISTEN: [&str; 4] =
+    ["/ip4/0.0.0.0/tcp/4009", "/ip6/::/tcp/4009", "/ip4/0.0.0.0/udp/4009/quic-v1", "/ip6/::/udp/4009/quic-v1"];
 
 /// What a settings file may hold. Unknown keys are errors, so that a typing mistake is not silently nothing.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -32,6 +39,32 @@ pub(crate) struct File {
     /// Where the daemon listens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<std::net::SocketAddr>,
+    /// The DHT.
+    pub(crate) dht: DhtFile,
+}
+
+/// What a settings file may say of the DHT.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DhtFile {
+    /// Protocols; each is a DHT of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) protocols: Vec<String>,
+    /// Servers to join by, beside the public ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) bootstrap: Vec<String>,
+    /// Whether to join the public DHT by its public servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) default_bootstrap: Option<bool>,
+    /// Whether to serve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mode: Option<DhtMode>,
+    /// Whether loopback and LAN addresses count as reachable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) allow_private_addrs: Option<bool>,
+    /// Where to listen for peers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -41,10 +74,10 @@ pub(crate) enum RouterSetting {
     Table(RouterTable),
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RouterTable {
-    /// URL or preset.
+    /// URL, preset or `dht`.
     pub(crate) url: String,
     /// `put` as the specification has it, or `post` for gateways that know only that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,45 +124,127 @@ impl Settings {
             let named = global.routers.iter().filter(|router| *router != "none").cloned();
             file.routers = Some(named.map(RouterSetting::Name).collect());
         }
-        file.routers.get_or_insert_with(|| vec![RouterSetting::Name(DEFAULT_ROUTER.into())]);
-        let dht = !global.bootstrap.is_empty()
-            || !global.listen.is_empty()
-            || global.dht_mode != DhtMode::Auto
-            || global.allow_private_addrs;
-        if dht {
-            tracing::warn!(
-                "this version has no DHT: --bootstrap, --listen, --dht-mode and --allow-private-addrs do nothing"
-            );
-        }
+        file.routers.get_or_insert_with(|| DEFAULT_ROUTERS.map(|name| RouterSetting::Name(name.into())).to_vec());
+        file.dht.take(global);
         Ok(Self { home, file, json: global.json, routers_given: !global.routers.is_empty() })
     }
 
-    /// The routers of this run.
-    pub(crate) fn routers(&self) -> Result<Vec<Router>, Failure> {
-        self.file.routers.iter().flatten().map(RouterSetting::to_router).collect()
+    /// The routers of this run. For DHTs, `peer` is who this node is, and `daemon` whether it may serve.
+    pub(crate) fn routers(&self, peer: Option<PeerId>, daemon: bool) -> Result<Vec<Router>, Failure> {
+        let mut routers = Vec::new();
+        for setting in self.file.routers.iter().flatten() {
+            match (setting.is_dht(), peer) {
+                (true, Some(peer)) => routers.extend(self.file.dht.routers(peer, daemon, setting)?),
+                (true, None) => {}
+                (false, _) => routers.push(setting.to_router()?),
+            }
+        }
+        Ok(routers)
+    }
+
+    /// Whether the DHT is among the routers.
+    pub(crate) fn has_dht(&self) -> bool {
+        self.file.routers.iter().flatten().any(RouterSetting::is_dht)
+    }
+
+    /// Where to listen for peers. A command that ends soon listens only where it is told to.
+    pub(crate) fn listen(&self, daemon: bool) -> Result<Vec<Multiaddr>, Failure> {
+        let default = || if daemon { DEFAULT_LISTEN.map(str::to_owned).to_vec() } else { Vec::new() };
+        self.file.dht.listen.clone().unwrap_or_else(default).iter().map(|text| multiaddr(text)).collect()
     }
 }
 
-impl RouterSetting {
-    fn to_router(&self) -> Result<Router, Failure> {
-        let table = match self {
-            Self::Table(table) => table.clone(),
-            Self::Name(url) => RouterTable {
-                url: url.clone(),
-                method: None,
-                read: None,
-                write: None,
-                tier: None,
-                weight: None,
-                hedge: None,
-                timeout: None,
-            },
-        };
-        if table.url == "dht" {
-            let message =
-                "this version has no DHT; name an HTTP router, for example --router https://delegated-ipfs.dev";
-            return Err(Failure::new(exit::USAGE, "dht_unsupported", message));
+impl DhtFile {
+    /// What the command line says comes first.
+    fn take(&mut self, global: &Global) {
+        if !global.dht_protocols.is_empty() {
+            self.protocols.clone_from(&global.dht_protocols);
         }
+        if !global.listen.is_empty() {
+            self.listen = Some(global.listen.clone());
+        }
+        self.bootstrap.extend(global.bootstrap.iter().cloned());
+        self.mode = global.dht_mode.or(self.mode);
+        if global.no_default_bootstrap {
+            self.default_bootstrap = Some(false);
+        }
+        if global.allow_private_addrs {
+            self.allow_private_addrs = Some(true);
+        }
+    }
+
+    /// Whether every address at which this node listens counts as one that others can reach.
+    pub(crate) fn allows_private(&self) -> bool {
+        self.allow_private_addrs.unwrap_or(false)
+    }
+
+    fn routers(&self, peer: PeerId, daemon: bool, setting: &RouterSetting) -> Result<Vec<Router>, Failure> {
+        let public = [dht::PUBLIC_PROTOCOL.to_owned()];
+        let protocols = if self.protocols.is_empty() { &public[..] } else { &self.protocols };
+        protocols.iter().map(|protocol| self.router(peer, daemon, setting, protocol)).collect()
+    }
+
+    fn router(&self, peer: PeerId, daemon: bool, setting: &RouterSetting, protocol: &str) -> Result<Router, Failure> {
+        if !protocol.starts_with('/') {
+            let message = format!("`{protocol}` is no protocol id: it begins with /, as {} does", dht::PUBLIC_PROTOCOL);
+            return Err(Failure::new(exit::USAGE, "protocol_malformed", message));
+        }
+        let is_public = protocol == dht::PUBLIC_PROTOCOL;
+        let mut config = match is_public && !self.allows_private() {
+            true => dht::Config::public(peer),
+            false => dht::Config::custom(peer, protocol),
+        };
+        config.mode = match self.mode.unwrap_or(DhtMode::Auto) {
+            // It would be gone before anybody came.
+            DhtMode::Auto if !daemon => dht::Mode::Client,
+            DhtMode::Auto => dht::Mode::Auto,
+            DhtMode::Client => dht::Mode::Client,
+            DhtMode::Server => dht::Mode::Server,
+        };
+        if is_public && self.default_bootstrap.unwrap_or(true) {
+            config.seeds.extend(dht::public_bootstrap());
+        }
+        for text in &self.bootstrap {
+            let peer = parse_peer(text)?;
+            if peer.addresses.is_empty() {
+                let message = format!("`{text}` has no address; write it as /ip4/…/tcp/…/p2p/{}", peer.id);
+                return Err(Failure::new(exit::USAGE, "peer_malformed", message));
+            }
+            config.seeds.push(peer);
+        }
+        let label = match protocol {
+            dht::PUBLIC_PROTOCOL => DHT,
+            dht::LAN_PROTOCOL => "lan",
+            other => other,
+        };
+        let mut router = Router::dht(label, config);
+        setting.table().shape(&mut router);
+        Ok(router)
+    }
+}
+
+fn multiaddr(text: &str) -> Result<Multiaddr, Failure> {
+    text.parse().map_err(|error| {
+        let message = format!("`{text}` is no multiaddr ({error}); write it as /ip4/0.0.0.0/tcp/4009");
+        Failure::new(exit::USAGE, "address_malformed", message)
+    })
+}
+
+impl RouterSetting {
+    fn table(&self) -> RouterTable {
+        match self {
+            Self::Table(table) => table.clone(),
+            Self::Name(url) => RouterTable { url: url.clone(), ..RouterTable::default() },
+        }
+    }
+
+    fn is_dht(&self) -> bool {
+        let (Self::Name(url) | Self::Table(RouterTable { url, .. })) = self;
+        url == DHT
+    }
+
+    fn to_router(&self) -> Result<Router, Failure> {
+        let table = self.table();
         let mut endpoint = match Endpoint::preset(&table.url) {
             Some(preset) => preset,
             None => {
@@ -140,13 +255,20 @@ impl RouterSetting {
             endpoint.put = PutMethod::Post;
         }
         let mut router = Router::http(endpoint);
-        router.read = table.read.unwrap_or(router.read);
-        router.write = table.write.unwrap_or(router.write);
-        router.tier = table.tier.unwrap_or(router.tier).max(1);
-        router.weight = table.weight.unwrap_or(router.weight).max(1);
-        router.hedge = table.hedge.unwrap_or(router.hedge);
-        router.timeout = table.timeout.unwrap_or(router.timeout);
+        table.shape(&mut router);
         Ok(router)
+    }
+}
+
+impl RouterTable {
+    /// Gives a router its part in the composition.
+    fn shape(&self, router: &mut Router) {
+        router.read = self.read.unwrap_or(router.read);
+        router.write = self.write.unwrap_or(router.write);
+        router.tier = self.tier.unwrap_or(router.tier).max(1);
+        router.weight = self.weight.unwrap_or(router.weight).max(1);
+        router.hedge = self.hedge.unwrap_or(router.hedge);
+        router.timeout = self.timeout.unwrap_or(router.timeout);
     }
 }
 
@@ -203,6 +325,46 @@ mod tests {
         assert_eq!(file.lifetime, Some(Duration::from_secs(86_400)));
         let router = file.routers.unwrap()[1].to_router().unwrap();
         assert_eq!((router.tier, router.hedge), (2, Duration::from_millis(200)));
+    }
+
+    fn peer() -> PeerId {
+        parse_peer("12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d").unwrap().id
+    }
+
+    fn dhts(text: &str, daemon: bool) -> Vec<dht::Config> {
+        let file: File = toml::from_str(text).unwrap();
+        let routers = file.dht.routers(peer(), daemon, &RouterSetting::Name(DHT.into())).unwrap();
+        let config = |router: Router| match router.transport {
+            ipns_core::routing::Transport::Dht(config) => *config,
+            other => panic!("{other:?}"),
+        };
+        routers.into_iter().map(config).collect()
+    }
+
+    #[test]
+    fn the_public_dht_has_its_bootstrappers_and_rules() {
+        let [public] = &dhts("", true)[..] else { panic!() };
+        assert_eq!((public.seeds.len(), public.mode, public.diversity), (6, dht::Mode::Auto, true));
+        assert_eq!(dhts("", false)[0].mode, dht::Mode::Client);
+        assert_eq!(dhts("dht = { default_bootstrap = false }", true)[0].seeds, []);
+        // On private addresses, one network is all there is.
+        let [private] = &dhts("dht = { allow_private_addrs = true }", true)[..] else { panic!() };
+        assert_eq!((private.diversity, private.addresses), (false, dht::AddressPolicy::Any));
+    }
+
+    #[test]
+    fn several_protocols_are_several_dhts() {
+        let text = r#"
+            [dht]
+            protocols = ["/ipfs/kad/1.0.0", "/ipfs/lan/kad/1.0.0", "/own/kad/1.0.0"]
+            bootstrap = ["/ip4/127.0.0.1/tcp/1/p2p/12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d"]
+            mode = "server"
+        "#;
+        let all = dhts(text, false);
+        assert_eq!(all.iter().map(|dht| dht.seeds.len()).collect::<Vec<_>>(), [7, 1, 1]);
+        assert!(all.iter().all(|dht| dht.mode == dht::Mode::Server));
+        let file: File = toml::from_str(r#"dht = { protocols = ["kad"] }"#).unwrap();
+        assert!(file.dht.routers(peer(), true, &RouterSetting::Name(DHT.into())).is_err());
     }
 
     #[test]

@@ -9,13 +9,16 @@ use bytes::Bytes;
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_channel::oneshot;
 use futures_util::Stream;
+use ipns_core::dht::{PeerInfo, TableEntry};
 use ipns_core::engine::{
     Event, InboundId, OpId, Own, Publication, Publish, PublishError, Put, Resolution, Resolve, ResolveError,
 };
 use ipns_core::key::Signer;
+use ipns_core::routing::{Inquiry, RouterId};
 use ipns_core::{Name, Value, Verified};
 use thiserror::Error;
 
+use crate::dht::{DhtHealth, Told};
 use crate::stats::{Counters, Stats};
 use crate::work::Signers;
 
@@ -39,6 +42,10 @@ pub(crate) enum Command {
     Put(Put, UnboundedSender<OpId>, oneshot::Sender<Result<Publication, PublishError>>),
     Resolve(Name, Resolve, UnboundedSender<OpId>, UnboundedSender<Result<Resolution, ResolveError>>),
     Watch(Name, UnboundedSender<OpId>, UnboundedSender<Verified>),
+    Inquire(Option<RouterId>, Inquiry, UnboundedSender<OpId>, UnboundedSender<Told>),
+    Bootstrap(Vec<PeerInfo>),
+    Health(oneshot::Sender<Vec<DhtHealth>>),
+    Table(RouterId, oneshot::Sender<Vec<TableEntry>>),
     Cancel(OpId),
     Serve(http::Request<Bytes>, UnboundedSender<InboundId>, oneshot::Sender<http::Response<Bytes>>),
     Gone(InboundId),
@@ -108,14 +115,12 @@ impl Handle {
 
     /// Resolves a name and gives every improvement; the last item is the result. Dropping the stream cancels.
     pub fn resolve_stream(&self, name: Name, how: Resolve) -> Updates<Result<Resolution, ResolveError>> {
-        let (updates, items) = unbounded();
-        Updates { _guard: self.op(|id| Command::Resolve(name, how, id, updates)), items }
+        self.updates(|id, updates| Command::Resolve(name, how, id, updates))
     }
 
     /// Watches a name: its first record and every newer one, until the stream is dropped.
     pub fn watch(&self, name: Name) -> Updates<Verified> {
-        let (updates, items) = unbounded();
-        Updates { _guard: self.op(|id| Command::Watch(name, id, updates)), items }
+        self.updates(|id, updates| Command::Watch(name, id, updates))
     }
 
     /// Lets the node sign with a key, which may be a hardware module or live elsewhere, and says its name.
@@ -168,7 +173,15 @@ impl Handle {
         let _ = self.ask(|done| Command::Shutdown(grace, done)).await;
     }
 
-    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {
+    pub(crate) fn updates<T>(
+        &self,
+        make: impl FnOnce(UnboundedSender<OpId>, UnboundedSender<T>) -> Command,
+    ) -> Updates<T> {
+        let (updates, items) = unbounded();
+        Updates { _guard: self.op(|id| make(id, updates)), items }
+    }
+
+    pub(crate) async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Stopped> {
         let (sender, answer) = oneshot::channel();
         self.commands.unbounded_send(make(sender)).map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)

@@ -2,14 +2,15 @@
 //!
 //! A [`Node`] owns an engine and carries out what it asks: HTTP requests through the [`Runtime`], signatures through
 //! [`Signer`](ipns_core::key::Signer)s, reads and writes through a [`Store`](ipns_core::store::Store), and whatever a
-//! [`Router`] of the application does. A [`Handle`] is how the application talks to it: cheap to clone, `Send + Sync`,
+//! [`Router`] of the application does; the questions of its DHTs go over a [`Network`]. A [`Handle`] is how the application talks to it: cheap to clone, `Send + Sync`,
 //! and a dropped future of it cancels what it waited for.
 //!
 //! ```text
 //!  Handle ──commands──▶ ┌──────────── Node ────────────┐ ──▶ Runtime: HTTP, sleep, spawn
 //!    ▲                  │ engine.publish / resolve / … │ ──▶ store thread (group commit)
 //!    └──results, events─│ loop: inputs, timer, outputs │ ──▶ signing thread
-//!                       └──────────────────────────────┘ ──▶ Routers of the application
+//!                       │                              │ ──▶ Routers of the application
+//!                       └──────────────────────────────┘ ◀─▶ Network: peers of DHTs
 //! ```
 //!
 //! This crate knows no runtime. Use `ipns-tokio`, or implement [`Runtime`] for an executor of your own.
@@ -17,7 +18,9 @@
 #![forbid(unsafe_code)]
 
 mod clock;
+mod dht;
 mod handle;
+mod network;
 mod node;
 mod router;
 mod runtime;
@@ -25,7 +28,9 @@ mod stats;
 mod work;
 
 pub use clock::{Clock, SystemClock};
+pub use dht::{Answers, DhtHealth, Told};
 pub use handle::{Handle, Stopped, Updates};
+pub use network::{Network, NetworkEnd, link};
 pub use node::{BuildNodeError, Builder, Node};
 pub use router::{Found, Router};
 pub use runtime::{BoxFuture, HttpClient, Runtime};

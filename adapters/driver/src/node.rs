@@ -1,6 +1,6 @@
 //! The node: an engine, and the loop that carries out what it asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,16 +11,21 @@ use futures_channel::oneshot;
 use futures_util::future::{AbortHandle, Either, abortable, pending};
 use futures_util::{StreamExt, select_biased};
 use ipns_core::Verified;
+use ipns_core::dht::{Health, RpcError, Usage};
 use ipns_core::engine::{
     Config, Engine, Event, InboundId, Input, OpId, Output, Publication, PublishError, Resolution, ResolveError,
 };
 use ipns_core::key::Signer;
-use ipns_core::routing::{HttpId, Operation, RouteId, RouteUpdate, Router as RouterConfig, RouterId};
+use ipns_core::routing::{
+    HttpId, NetCommand, NetEvent, Operation, RouteId, RouteUpdate, Router as RouterConfig, RouterId, Transport,
+};
 use ipns_core::store::Store;
 use thiserror::Error;
 
 use crate::clock::{Clock, SystemClock};
+use crate::dht::{DhtHealth, Told};
 use crate::handle::{Command, Handle};
+use crate::network::Network;
 use crate::router::{Found, Router};
 use crate::runtime::{BoxFuture, Runtime};
 use crate::stats::{Counters, count};
@@ -53,6 +58,7 @@ pub struct Builder {
     config: Config,
     store: Box<dyn Store>,
     custom: BTreeMap<RouterId, Arc<dyn Router>>,
+    network: Option<Network>,
     signers: Signers,
     clock: Box<dyn Clock>,
     seed: Option<[u8; 32]>,
@@ -81,6 +87,23 @@ impl Builder {
         self.config.routers.push(settings);
         self.custom.insert(id, router);
         self
+    }
+
+    /// Brings the network that the DHT routers need.
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = Some(network);
+        self
+    }
+
+    /// The DHTs among the routers so far, with their protocols: what a network must be told to carry.
+    pub fn dhts(&self) -> Vec<(RouterId, String)> {
+        let routers = self.config.routers.iter().enumerate();
+        let protocol = |router: &RouterConfig| match &router.transport {
+            Transport::Dht(config) => Some(config.protocol.clone()),
+            _ => None,
+        };
+        routers.filter_map(|(index, router)| Some((RouterId(index as u16), protocol(router)?))).collect()
     }
 
     /// Lets the node sign with a key.
@@ -117,7 +140,12 @@ impl Builder {
         let (commands, receiver) = unbounded();
         let (inputs, incoming) = unbounded();
         let counters = Arc::new(Counters::default());
+        let labels = self.config.routers.iter().map(|router| router.label.clone()).collect();
         let engine = Engine::new(self.config, seed, self.clock.now());
+        let (network, events) = match self.network {
+            Some(Network { commands, events }) => (Some(commands), events),
+            None => (None, unbounded().1),
+        };
         let node = Node {
             engine,
             runtime: runtime.clone(),
@@ -125,6 +153,10 @@ impl Builder {
             store: StoreThread::start(self.store, inputs.clone(), counters.clone())?,
             sign: SignThread::start(self.signers.clone(), inputs.clone())?,
             custom: self.custom,
+            labels,
+            serving: BTreeSet::new(),
+            network,
+            events,
             commands: receiver,
             inputs,
             incoming,
@@ -151,6 +183,12 @@ pub struct Node {
     store: StoreThread,
     sign: SignThread,
     custom: BTreeMap<RouterId, Arc<dyn Router>>,
+    /// What each router is called.
+    labels: Vec<String>,
+    /// The DHTs in which others are served.
+    serving: BTreeSet<RouterId>,
+    network: Option<UnboundedSender<NetCommand>>,
+    events: UnboundedReceiver<NetEvent>,
     commands: UnboundedReceiver<Command>,
     inputs: UnboundedSender<Input>,
     incoming: UnboundedReceiver<Input>,
@@ -172,6 +210,7 @@ enum Waiter {
     Publish(oneshot::Sender<Result<Publication, PublishError>>),
     Resolve(UnboundedSender<Result<Resolution, ResolveError>>),
     Watch(UnboundedSender<Verified>),
+    Inquiry(UnboundedSender<Told>),
 }
 
 /// A shutdown under way: what must have ended before it is complete.
@@ -187,6 +226,7 @@ impl Node {
             config: Config::default(),
             store: Box::new(store),
             custom: BTreeMap::new(),
+            network: None,
             signers: Signers::default(),
             clock: Box::new(SystemClock::default()),
             seed: None,
@@ -211,9 +251,11 @@ impl Node {
             let next = {
                 let mut tick = futures_util::FutureExt::fuse(&mut timer.1);
                 select_biased! {
+                    // What is due is not put off by whoever sends much.
+                    () = tick => Either::Left(Some(Input::Tick)),
                     input = self.incoming.next() => Either::Left(input),
                     command = self.commands.next() => Either::Right(command),
-                    () = tick => Either::Left(Some(Input::Tick)),
+                    event = self.events.select_next_some() => Either::Left(Some(Input::Net(event))),
                 }
             };
             match next {
@@ -231,6 +273,7 @@ impl Node {
                     closing.deadline = closing.deadline.min(deadline);
                     closing.done.push(done);
                     self.end_watches();
+                    self.engine.save(self.clock.now());
                 }
                 Either::Right(Some(command)) if closing.is_none() => self.command(command),
                 // Dropping what comes now tells its sender that the node has stopped; cancelling still helps to end.
@@ -258,13 +301,18 @@ impl Node {
 
     /// Whether nothing is under way: no operation, no request, no delivery, no write.
     fn is_idle(&self) -> bool {
-        self.engine.load() == 0 && self.http.is_empty() && self.routes.is_empty() && self.unstored == 0
+        let quiet = self.http.is_empty() && self.routes.is_empty() && self.engine.sending() == 0;
+        self.engine.load() == 0 && quiet && self.unstored == 0
     }
 
     fn end_watches(&mut self) {
         let now = self.clock.now();
-        let watches: Vec<OpId> =
-            self.waiting.iter().filter(|(_, waiter)| matches!(waiter, Waiter::Watch(_))).map(|(op, _)| *op).collect();
+        let watches: Vec<OpId> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiter)| matches!(waiter, Waiter::Watch(_) | Waiter::Inquiry(_)))
+            .map(|(op, _)| *op)
+            .collect();
         for op in watches {
             self.waiting.remove(&op);
             self.engine.cancel(now, op);
@@ -318,8 +366,21 @@ impl Node {
                     self.wait(op, &id, Waiter::Watch(updates));
                 }
             }
+            Command::Inquire(of, what, id, updates) => {
+                if !updates.is_closed() {
+                    let op = self.engine.inquire(now, of, &what);
+                    self.wait(op, &id, Waiter::Inquiry(updates));
+                }
+            }
+            Command::Bootstrap(peers) => self.engine.bootstrap(now, &peers),
+            Command::Health(answer) => {
+                let _ = answer.send(self.health(now.monotonic));
+            }
+            Command::Table(router, answer) => {
+                let _ = answer.send(self.engine.routing_table(router).collect());
+            }
             Command::Cancel(op) => {
-                if let Some(Waiter::Watch(_)) = self.waiting.get(&op) {
+                if let Some(Waiter::Watch(_) | Waiter::Inquiry(_)) = self.waiting.get(&op) {
                     self.waiting.remove(&op);
                 }
                 self.engine.cancel(now, op);
@@ -378,6 +439,7 @@ impl Node {
                         task.abort();
                     }
                 }
+                Output::Net(command) => self.net(command),
                 Output::Route { id, router, operation } => self.route(id, router, operation),
                 Output::CancelRoute(id) => {
                     if let Some(task) = self.routes.remove(&id) {
@@ -397,8 +459,34 @@ impl Node {
                 Output::Event(event) => self.tell(event),
             }
         }
+        self.counters.dht(self.engine.health());
         self.counters.load.store(self.engine.load() as u64, Ordering::Relaxed);
-        self.counters.own.store(self.engine.own().count() as u64, Ordering::Relaxed);
+        self.counters.own.store(self.engine.own().len() as u64, Ordering::Relaxed);
+    }
+
+    fn net(&mut self, command: NetCommand) {
+        self.counters.net(&command);
+        let sent = match &self.network {
+            Some(network) => network.unbounded_send(command).map_err(|failed| failed.into_inner()),
+            None => Err(command),
+        };
+        // A network that is not there reaches nobody.
+        if let Err(NetCommand::Ask { router, id, .. }) = sent {
+            let event = NetEvent::Response { router, id, result: Err(RpcError::DialFailed) };
+            let _ = self.inputs.unbounded_send(Input::Net(event));
+        }
+    }
+
+    fn health(&self, now: Duration) -> Vec<DhtHealth> {
+        let health = |(router, health, usage): (RouterId, Health, Usage)| DhtHealth {
+            router,
+            label: self.labels.get(usize::from(router.0)).cloned().unwrap_or_default(),
+            health,
+            last_answer: health.last_answer.map(|at| now.saturating_sub(at)),
+            serving: self.serving.contains(&router),
+            usage,
+        };
+        self.engine.health().map(health).collect()
     }
 
     fn route(&mut self, id: RouteId, router: RouterId, operation: Operation) {
@@ -412,7 +500,7 @@ impl Node {
         let handle = self.spawn(async move {
             let result = match operation {
                 Operation::Get { name } => router.get(name, Found { id, inputs: inputs.clone() }).await,
-                Operation::Put { name, record } => router.put(name, record).await,
+                Operation::Put { record } => router.put(record).await,
             };
             let _ = inputs.unbounded_send(Input::Routed { id, update: RouteUpdate::Done(result) });
         });
@@ -434,6 +522,10 @@ impl Node {
                 tracing::warn!(%wall, %expected, "the wall clock looks wrong; records may look expired or valid when they are not");
             }
             Event::StoreFailed { error } => tracing::error!(code = error.code(), %error, "the store failed"),
+            Event::Health { router, health } => {
+                let label = self.labels.get(usize::from(router.0)).map(String::as_str).unwrap_or_default();
+                tracing::info!(dht = label, standing = ?health.standing, live = health.live, "standing in the DHT");
+            }
             Event::Conflict { name, ours, theirs } => {
                 tracing::warn!(%name, ours, theirs, "another publisher uses the key of this name");
             }
@@ -459,6 +551,21 @@ impl Node {
             Event::Changed { op, record } => {
                 if let Some(Waiter::Watch(updates)) = self.waiting.get(&op) {
                     let _ = updates.unbounded_send(record);
+                }
+            }
+            Event::Told { op, router, event } => {
+                if let Some(Waiter::Inquiry(updates)) = self.waiting.get(&op) {
+                    let _ = updates.unbounded_send((router, event));
+                }
+            }
+            Event::Answered { op } => {
+                self.waiting.remove(&op);
+            }
+            Event::Serving { router, serving } => {
+                if serving {
+                    self.serving.insert(router);
+                } else {
+                    self.serving.remove(&router);
                 }
             }
             _ => {}

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use futures_channel::mpsc::UnboundedSender;
-use ipns_core::Name;
 use ipns_core::engine::Input;
 use ipns_core::routing::{RouteError, RouteId, RouteUpdate, Tally};
+use ipns_core::{Name, Verified};
 
 use crate::runtime::BoxFuture;
 
@@ -17,8 +17,8 @@ pub trait Router: Send + Sync + 'static {
     /// router that is one peer and has nothing says [`Tally::ONE`] too, for it did answer.
     fn get(&self, name: Name, found: Found) -> BoxFuture<Result<Tally, RouteError>>;
 
-    /// Takes a record that is valid for `name`.
-    fn put(&self, name: Name, record: Bytes) -> BoxFuture<Result<Tally, RouteError>>;
+    /// Takes a record.
+    fn put(&self, record: Verified) -> BoxFuture<Result<Tally, RouteError>>;
 }
 
 /// Where a [`Router`] hands what it finds.

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ipns_core::dht::{Health, Standing, Usage};
 use ipns_core::engine::Event;
+use ipns_core::routing::{NetCommand, RouterId};
 
 /// Counters of one node since it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,6 +35,22 @@ pub struct Stats {
     pub store_failed: u64,
     /// Commits that the store made durable.
     pub commits: u64,
+    /// Questions asked of peers in DHTs.
+    pub dht_asked: u64,
+    /// Questions of peers in DHTs answered.
+    pub dht_served: u64,
+    /// Questions of peers in DHTs refused.
+    pub dht_refused: u64,
+    /// DHTs in which this node is joined.
+    pub dht_joined: u64,
+    /// Live peers in the routing tables.
+    pub dht_live: u64,
+    /// Servers of DHTs remembered.
+    pub dht_known: u64,
+    /// Records kept for others in DHTs.
+    pub dht_records: u64,
+    /// Provider records kept for others in DHTs.
+    pub dht_providers: u64,
     /// Operations and requests under way.
     pub load: u64,
     /// Names that this node publishes.
@@ -53,6 +71,14 @@ pub(crate) struct Counters {
     pub(crate) corrected: AtomicU64,
     pub(crate) store_failed: AtomicU64,
     pub(crate) commits: AtomicU64,
+    pub(crate) dht_asked: AtomicU64,
+    pub(crate) dht_served: AtomicU64,
+    pub(crate) dht_refused: AtomicU64,
+    dht_joined: AtomicU64,
+    dht_live: AtomicU64,
+    dht_known: AtomicU64,
+    dht_records: AtomicU64,
+    dht_providers: AtomicU64,
     pub(crate) load: AtomicU64,
     pub(crate) own: AtomicU64,
 }
@@ -84,6 +110,27 @@ impl Counters {
         }
     }
 
+    pub(crate) fn net(&self, command: &NetCommand) {
+        match command {
+            NetCommand::Ask { .. } => count(&self.dht_asked),
+            NetCommand::Reply { response: Ok(_), .. } => count(&self.dht_served),
+            NetCommand::Reply { response: Err(_), .. } => count(&self.dht_refused),
+            _ => {}
+        }
+    }
+
+    /// How the node stands in its DHTs at present.
+    pub(crate) fn dht(&self, all: impl Iterator<Item = (RouterId, Health, Usage)>) {
+        let mut sums = [0; 5];
+        for (_, health, usage) in all {
+            let joined = usize::from(health.standing == Standing::Joined);
+            let counts = [joined, health.live, health.known, usage.values, usage.providers];
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count as u64);
+        }
+        let gauges = [&self.dht_joined, &self.dht_live, &self.dht_known, &self.dht_records, &self.dht_providers];
+        gauges.iter().zip(sums).for_each(|(gauge, sum)| gauge.store(sum, Ordering::Relaxed));
+    }
+
     pub(crate) fn read(&self) -> Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
@@ -99,6 +146,14 @@ impl Counters {
             corrected: get(&self.corrected),
             store_failed: get(&self.store_failed),
             commits: get(&self.commits),
+            dht_asked: get(&self.dht_asked),
+            dht_served: get(&self.dht_served),
+            dht_refused: get(&self.dht_refused),
+            dht_joined: get(&self.dht_joined),
+            dht_live: get(&self.dht_live),
+            dht_known: get(&self.dht_known),
+            dht_records: get(&self.dht_records),
+            dht_providers: get(&self.dht_providers),
             load: get(&self.load),
             own: get(&self.own),
         }

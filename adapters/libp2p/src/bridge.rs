@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bytes::Bytes;
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_channel::oneshot;
 use futures_util::StreamExt;
-use ipns_core::Name;
 use ipns_core::routing::{RouteError, Tally};
+use ipns_core::{Name, Verified};
 use ipns_driver::{BoxFuture, Found, Router};
 use libp2p::kad::store::RecordStore;
 use libp2p::kad::{
@@ -95,8 +94,7 @@ enum Wanted {
         caller: Caller,
     },
     Put {
-        name: Name,
-        record: Bytes,
+        record: Verified,
         caller: Caller,
     },
     /// Whoever wanted it has gone away.
@@ -168,8 +166,8 @@ impl Router for KadRouter {
         self.run(|caller| Wanted::Get { name, found, caller })
     }
 
-    fn put(&self, name: Name, record: Bytes) -> BoxFuture<Outcome> {
-        self.run(|caller| Wanted::Put { name, record, caller })
+    fn put(&self, record: Verified) -> BoxFuture<Outcome> {
+        self.run(|caller| Wanted::Put { record, caller })
     }
 }
 
@@ -203,9 +201,9 @@ impl Bridge {
             }
             // Not `put_record`: that keeps a copy here and sends it again for as long as the program runs, goes on when it
             // is ended early, and does not tell how many of the nearest peers took the record.
-            Wanted::Put { name, record, caller } => {
-                let key = name.routing_key().to_vec();
-                let record = Record::new(key.clone(), record.to_vec());
+            Wanted::Put { record, caller } => {
+                let key = record.name().routing_key().to_vec();
+                let record = Record::new(key.clone(), record.as_bytes().to_vec());
                 self.start(caller, Kind::Closest { record }, || kad.get_closest_peers(key));
             }
             Wanted::Cancel(op) => {

@@ -53,6 +53,7 @@ pub(crate) fn routes(app: App) -> Router<App> {
         .route("/put", post(put))
         .route("/resolve", post(resolve))
         .route("/list", get(list))
+        .route("/dht", post(dht))
         .route("/status", get(status))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -145,8 +146,15 @@ async fn list(State(app): State<App>) -> Response<Body> {
     answer(app.api().list().await)
 }
 
+async fn dht(State(app): State<App>, request: Request) -> Response<Body> {
+    match read(&app, request).await {
+        Ok(request) => answer(app.api().dht(&request).await),
+        Err(refusal) => *refusal,
+    }
+}
+
 async fn status(State(app): State<App>) -> Response<Body> {
-    json(StatusCode::OK, &app.status())
+    json(StatusCode::OK, &app.status().await)
 }
 
 async fn unknown() -> Response<Body> {

@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use crate::admin::KeyRequest;
 use crate::api::{KeyReport, PublishRequest, PutRequest, ResolveRequest};
 use crate::daemon_file::DaemonFile;
+use crate::dht::{DhtReport, DhtRequest};
 use crate::failure::{Failure, exit};
 use crate::report::{KeptReport, PublishReport, ResolveReport};
 use crate::status::StatusReport;
@@ -194,6 +195,14 @@ impl AdminClient {
     /// What the daemon says, or why it cannot be reached.
     pub async fn list(&self) -> Result<Vec<KeptReport>, Failure> {
         self.call(Method::GET, "list", None).await?.document().await
+    }
+
+    /// Asks all DHTs of the daemon.
+    ///
+    /// # Errors
+    /// What the daemon says, or why it cannot be reached.
+    pub async fn dht(&self, request: &DhtRequest) -> Result<Vec<DhtReport>, Failure> {
+        self.post("dht", request).await
     }
 
     /// How the daemon is.

@@ -22,6 +22,7 @@
 //! | `POST /admin/v1/put` | [`PutRequest`](api::PutRequest) | [`PublishReport`](report::PublishReport) |
 //! | `POST /admin/v1/resolve` | [`ResolveRequest`](api::ResolveRequest) | [`ResolveReport`](report::ResolveReport), or one a line with `"stream":true` |
 //! | `GET /admin/v1/list` | | list of [`KeptReport`](report::KeptReport) |
+//! | `POST /admin/v1/dht` | [`DhtRequest`](dht::DhtRequest) | list of [`DhtReport`](dht::DhtReport), one of each DHT |
 //! | `GET /admin/v1/status` | | [`StatusReport`] |
 //!
 //! A failure is a [`Failure`] document: 400 usage, 404 not found, 422 invalid, 502 network, 409 conflict, 500 the rest.
@@ -68,6 +69,7 @@ mod body;
 mod client;
 mod connection;
 mod daemon_file;
+pub mod dht;
 mod failure;
 mod guard;
 mod listen;

@@ -13,6 +13,11 @@
 //! | `ipns_store_commits_total`, `ipns_store_failures_total` | counter | durable commits; failures in the background |
 //! | `ipns_operations` | gauge | operations and requests under way |
 //! | `ipns_own_names` | gauge | names that this node publishes |
+//! | `ipns_dht_asked_total` | counter | questions asked of peers in DHTs |
+//! | `ipns_dht_answered_total{result}` | counter | questions of peers in DHTs, `served` or `refused` |
+//! | `ipns_dht_joined` | gauge | DHTs in which the node is joined |
+//! | `ipns_dht_live_peers`, `ipns_dht_known_peers` | gauge | live peers in the routing tables; servers remembered |
+//! | `ipns_dht_records`, `ipns_dht_providers` | gauge | records and provider records kept for others |
 //! | `ipns_http_requests_total{route,status}` | counter | HTTP requests answered |
 //! | `ipns_http_request_seconds{route}` | histogram | time to the head of the response |
 //! | `ipns_http_connections` | gauge | open connections |
@@ -116,8 +121,12 @@ impl Collector for Node {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let stats = self.0.stats();
         let encoder = &mut encoder;
-        results(encoder, "ipns_publishes", "Publishes that ended", stats.published, stats.publish_failed)?;
-        results(encoder, "ipns_resolves", "Resolves that ended", stats.resolved, stats.resolve_failed)?;
+        let ended = |ok, failed| [("ok", ok), ("failed", failed)];
+        let (published, resolved) = (stats.published, stats.resolved);
+        results(encoder, "ipns_publishes", "Publishes that ended", ended(published, stats.publish_failed))?;
+        results(encoder, "ipns_resolves", "Resolves that ended", ended(resolved, stats.resolve_failed))?;
+        let answered = [("served", stats.dht_served), ("refused", stats.dht_refused)];
+        results(encoder, "ipns_dht_answered", "Questions of peers in DHTs", answered)?;
         let help = "How long successful publishes took";
         took(encoder, "ipns_publish", help, stats.published, stats.publish_micros)?;
         let help = "How long successful resolves took";
@@ -129,12 +138,18 @@ impl Collector for Node {
             ("ipns_corrections", "Routers that were sent a newer record than they held", stats.corrected),
             ("ipns_store_commits", "Commits that the store made durable", stats.commits),
             ("ipns_store_failures", "Failures of the store in the background", stats.store_failed),
+            ("ipns_dht_asked", "Questions asked of peers in DHTs", stats.dht_asked),
         ] {
             ConstCounter::new(count).encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
         for (name, help, value) in [
             ("ipns_operations", "Operations and requests under way", stats.load),
             ("ipns_own_names", "Names that this node publishes", stats.own),
+            ("ipns_dht_joined", "DHTs in which the node is joined", stats.dht_joined),
+            ("ipns_dht_live_peers", "Live peers in the routing tables", stats.dht_live),
+            ("ipns_dht_known_peers", "Servers of DHTs remembered", stats.dht_known),
+            ("ipns_dht_records", "Records kept for others in DHTs", stats.dht_records),
+            ("ipns_dht_providers", "Provider records kept for others in DHTs", stats.dht_providers),
         ] {
             ConstGauge::new(value).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
         }
@@ -142,9 +157,14 @@ impl Collector for Node {
     }
 }
 
-fn results(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, ok: u64, failed: u64) -> fmt::Result {
+fn results(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    counts: [(&'static str, u64); 2],
+) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (result, count) in [("ok", ok), ("failed", failed)] {
+    for (result, count) in counts {
         ConstCounter::new(count).encode(metric.encode_family(&[("result", result)])?)?;
     }
     Ok(())

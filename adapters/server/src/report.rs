@@ -1,7 +1,10 @@
 //! The documents that the program prints with `--json` and the admin interface answers with.
 
+use std::collections::BTreeMap;
+
 use ipld_core::ipld::Ipld;
 use ipns_core::Verified;
+use ipns_core::dht::Outcome;
 use ipns_core::engine::{Freshness, Own, Publication, Resolution};
 use ipns_core::record::{Inspection, Metadata};
 use ipns_core::routing::Receipt;
@@ -27,6 +30,9 @@ pub struct ReceiptReport {
     /// Why it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What each peer of a DHT said to a record: `acked`, `refused`, or why it could not be asked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub peers: BTreeMap<String, String>,
     /// How often it was tried.
     pub attempts: u32,
     /// How long it took, in milliseconds.
@@ -43,9 +49,18 @@ impl From<&Receipt> for ReceiptReport {
             asked: tally.map(|tally| tally.asked),
             sequence: receipt.sequence,
             error: receipt.outcome.as_ref().err().map(ToString::to_string),
+            peers: receipt.peers.iter().map(|peer| (peer.peer.to_string(), said(peer.outcome))).collect(),
             attempts: receipt.attempts,
             ms: millis(receipt.elapsed),
         }
+    }
+}
+
+fn said(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Acked => "acked".into(),
+        Outcome::Refused => "refused".into(),
+        Outcome::Failed(error) => error.to_string(),
     }
 }
 

@@ -103,14 +103,16 @@ impl App {
         Open(self.clone())
     }
 
-    pub(crate) fn status(&self) -> StatusReport {
+    pub(crate) async fn status(&self) -> StatusReport {
         let stats = self.api().node().stats();
+        let health = self.api().node().health().await.unwrap_or_default();
         StatusReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_s: self.shared.started.elapsed().as_secs(),
             own: stats.own,
             load: stats.load,
+            dhts: health.iter().map(|dht| (dht.label.clone(), dht.into())).collect(),
             stats: stats.into(),
         }
     }

@@ -1,7 +1,11 @@
 //! What a daemon says of itself.
 
+use std::collections::BTreeMap;
+
 use ipns_driver::Stats;
 use serde::{Deserialize, Serialize};
+
+use crate::dht::HealthReport;
 
 /// A running daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +20,9 @@ pub struct StatusReport {
     pub own: u64,
     /// Operations and requests under way.
     pub load: u64,
+    /// How it stands in each DHT, by the DHT's label.
+    #[serde(default)]
+    pub dhts: BTreeMap<String, HealthReport>,
     /// What it has done.
     pub stats: StatsReport,
 }
@@ -48,6 +55,12 @@ pub struct StatsReport {
     pub store_failed: u64,
     /// Commits that the store made durable.
     pub commits: u64,
+    /// Questions asked of peers in DHTs.
+    pub dht_asked: u64,
+    /// Questions of peers in DHTs answered.
+    pub dht_served: u64,
+    /// Questions of peers in DHTs refused.
+    pub dht_refused: u64,
 }
 
 impl From<Stats> for StatsReport {
@@ -65,6 +78,9 @@ impl From<Stats> for StatsReport {
             corrected: stats.corrected,
             store_failed: stats.store_failed,
             commits: stats.commits,
+            dht_asked: stats.dht_asked,
+            dht_served: stats.dht_served,
+            dht_refused: stats.dht_refused,
         }
     }
 }

@@ -355,9 +355,8 @@ mod tests {
     }
 
     fn batch(count: u8) -> Vec<Write> {
-        [(Table::Own, 10), (Table::Records, 20_000), (Table::Meta, 1)]
-            .map(|(table, len)| Write { table, key: b"key".to_vec(), value: Some(vec![count; len]) })
-            .to_vec()
+        let len = |table| if table == Table::Records { 20_000 } else { 10 };
+        Table::ALL.map(|table| Write { table, key: b"key".to_vec(), value: Some(vec![count; len(table)]) }).to_vec()
     }
 
     /// Which batch the store holds, in all of its tables.

@@ -199,7 +199,7 @@ fn random_batches_match_a_model(store: &mut impl Store) {
     for _ in 0..40 {
         let batch: Vec<Write> = (0..next(20))
             .map(|_| {
-                let table = Table::ALL[usize::try_from(next(3)).unwrap()];
+                let table = Table::ALL[usize::try_from(next(6)).unwrap()];
                 let key = next(30).to_be_bytes();
                 if next(3) == 0 { remove(table, &key) } else { put(table, &key, &next(1_000).to_be_bytes()) }
             })

@@ -127,9 +127,12 @@ fn of_two_that_create_a_store_at_once_neither_loses_a_commit() {
     }
 }
 
+/// The tables of version 1, whatever tables there are by now.
+const VERSION_1_TABLES: [Table; 3] = [Table::Own, Table::Records, Table::Meta];
+
 fn version_1(path: &Path, header: bool) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
     let mut entries = Vec::new();
-    for table in Table::ALL {
+    for table in VERSION_1_TABLES {
         for index in 0..200_u8 {
             entries.push((table, vec![index, 0, index], vec![index; 1_000]));
         }
@@ -167,7 +170,7 @@ fn version_1_is_migrated() {
             for (table, key, value) in &entries {
                 assert_eq!(store.get(*table, key).unwrap().as_ref(), Some(value));
             }
-            for table in Table::ALL {
+            for table in VERSION_1_TABLES {
                 assert_eq!(store.scan(table, None, usize::MAX).unwrap().len(), 201);
             }
         };

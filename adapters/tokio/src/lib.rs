@@ -27,9 +27,13 @@ use std::time::Duration;
 use tokio::runtime::Handle as TokioHandle;
 
 mod http_client;
+#[cfg(feature = "dht")]
+mod network;
 
 pub use http_client::Reqwest;
 pub use ipns_driver::{BuildNodeError, Builder, Handle, Node, Router, Runtime, Stopped, Updates};
+#[cfg(feature = "dht")]
+pub use network::{ConnectionLimits, Limits, Listening, NodeConfig, NodeError, spawn_with_network};
 
 use ipns_driver::{BoxFuture, HttpClient};
 
@@ -91,6 +95,17 @@ pub enum SpawnError {
     /// The HTTP client cannot be built.
     #[error("the HTTP client cannot be set up: {0}")]
     Http(#[from] reqwest::Error),
+    /// The network cannot be built.
+    #[cfg(feature = "dht")]
+    #[error(transparent)]
+    Network(#[from] NodeError),
+    /// A DHT's protocol id is none.
+    #[cfg(feature = "dht")]
+    #[error("`{protocol}` is no protocol id; it must begin with /")]
+    Protocol {
+        /// What was given.
+        protocol: String,
+    },
 }
 
 impl SpawnError {
@@ -99,6 +114,10 @@ impl SpawnError {
         match self {
             Self::Build(error) => error.code(),
             Self::Http(_) => "http_setup",
+            #[cfg(feature = "dht")]
+            Self::Network(error) => error.code(),
+            #[cfg(feature = "dht")]
+            Self::Protocol { .. } => "protocol_malformed",
         }
     }
 }

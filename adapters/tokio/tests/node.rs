@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use ipns_core::Name;
 use ipns_core::engine::{PublishError, Resolve, ResolveError};
 use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::routing::{RouteError, Router as Settings, Tally};
+use ipns_core::{Name, Verified};
 use ipns_driver::{BoxFuture, Found};
 use ipns_store::MemoryStore;
 use ipns_tokio::{Builder, Handle, Node, Router};
@@ -60,8 +60,8 @@ impl Router for Map {
         self.answer(Ok(Tally::ONE))
     }
 
-    fn put(&self, name: Name, record: Bytes) -> BoxFuture<Result<Tally, RouteError>> {
-        self.records.lock().unwrap().insert(name, record);
+    fn put(&self, record: Verified) -> BoxFuture<Result<Tally, RouteError>> {
+        self.records.lock().unwrap().insert(*record.name(), record.as_bytes().clone());
         self.answer(Ok(Tally { acks: 3, asked: 4 }))
     }
 }

@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use libp2p_identity::PeerId;
+
 use super::key::{Key, nearest};
 use super::message::PeerInfo;
 
@@ -18,6 +20,10 @@ const SAMPLES: usize = 128;
 const SAMPLES_A_ROUND: usize = 8;
 /// More failures in a row make no peer worse.
 const MAX_FAILURES: u32 = 32;
+/// After how many failures a peer is forgotten that was met before a restart and never since.
+const MAX_FAILURES_UNMET: u32 = 2;
+/// How long what the store knows of a peer may lag behind, while nothing but its last answer changes.
+const STORE_LAG: Duration = Duration::from_secs(3600);
 
 /// What is known of one server.
 #[derive(Debug, Clone)]
@@ -26,8 +32,10 @@ pub(crate) struct Known {
     rtt: Option<Rtt>,
     /// Failures since the last answer.
     pub(crate) failures: u32,
-    /// When it answered last, on the monotonic clock.
+    /// When it answered last, on the monotonic clock; zero for a peer that is only remembered.
     pub(crate) answered: Duration,
+    /// What `answered` was when this was last to be written to the store.
+    noted: Option<Duration>,
 }
 
 /// Smoothed round trip and its deviation, as TCP keeps them (RFC 6298).
@@ -35,6 +43,17 @@ pub(crate) struct Known {
 struct Rtt {
     smooth: Duration,
     deviation: Duration,
+}
+
+impl Known {
+    fn new(info: PeerInfo) -> Self {
+        Self { info, rtt: None, failures: 0, answered: Duration::ZERO, noted: None }
+    }
+
+    /// The smoothed round trip, if any was measured.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.rtt.map(|rtt| rtt.smooth)
+    }
 }
 
 impl Rtt {
@@ -54,6 +73,8 @@ pub(crate) struct Book {
     /// The order of forgetting: most failures first, then longest silent.
     worst: BTreeSet<(u32, Duration, Key)>,
     capacity: usize,
+    /// Peers of which the store does not know what is known here.
+    unsaved: BTreeMap<Key, PeerId>,
     samples: VecDeque<Duration>,
     unseen: usize,
     patience: Duration,
@@ -65,6 +86,7 @@ impl Book {
             peers: BTreeMap::new(),
             worst: BTreeSet::new(),
             capacity: capacity.max(1),
+            unsaved: BTreeMap::new(),
             samples: VecDeque::new(),
             unseen: 0,
             patience: FIRST_PATIENCE,
@@ -95,8 +117,8 @@ impl Book {
     ) -> Option<Key> {
         self.sample(took);
         let key = Key::of_peer(&info.id);
-        let mut known =
-            self.remove(&key).unwrap_or_else(|| Known { info: info.clone(), rtt: None, failures: 0, answered: now });
+        let mut known = self.take(&key).unwrap_or_else(|| Known::new(info.clone()));
+        let before = known.info.addresses.len();
         known.rtt = Some(Rtt::update(known.rtt, took));
         if known.failures > 0 && !info.addresses.is_empty() {
             known.info.addresses.clear();
@@ -104,8 +126,12 @@ impl Book {
         known.info.add_addresses(&info.addresses);
         known.failures = 0;
         known.answered = now;
-        self.worst.insert(rank(&key, &known));
-        self.peers.insert(key, known);
+        let same = known.info.addresses.len() == before;
+        if !(same && known.noted.is_some_and(|noted| now.saturating_sub(noted) < STORE_LAG)) {
+            known.noted = Some(now);
+            self.unsaved.insert(key, info.id);
+        }
+        self.put(key, known);
         if self.peers.len() <= self.capacity {
             return None;
         }
@@ -114,27 +140,61 @@ impl Book {
         Some(forgotten)
     }
 
+    /// Takes a peer that was met before a restart, unless there is no room or it was met since.
+    pub(crate) fn remember(&mut self, info: PeerInfo) {
+        let key = Key::of_peer(&info.id);
+        if self.peers.len() < self.capacity && !self.peers.contains_key(&key) {
+            self.put(key, Known::new(info));
+        }
+    }
+
+    /// The peers of which the store should know something else than it does, with what is known; `None` to forget one.
+    pub(crate) fn take_unsaved(&mut self) -> Vec<(PeerId, Option<&Known>)> {
+        let unsaved = core::mem::take(&mut self.unsaved);
+        unsaved.into_iter().map(|(key, id)| (id, self.peers.get(&key))).collect()
+    }
+
+    pub(crate) fn has_unsaved(&self) -> bool {
+        !self.unsaved.is_empty()
+    }
+
     /// The peer itself tells where it can be reached now.
     pub(crate) fn moved(&mut self, info: &PeerInfo) {
-        if let Some(known) = self.peers.get_mut(&Key::of_peer(&info.id)) {
+        let key = Key::of_peer(&info.id);
+        if let Some(known) = self.peers.get_mut(&key).filter(|known| known.info.addresses != info.addresses) {
             known.info.addresses.clone_from(&info.addresses);
+            self.unsaved.insert(key, info.id);
         }
     }
 
     /// The peer did not answer, through its own fault.
     pub(crate) fn failed(&mut self, key: &Key) {
-        if let Some(mut known) = self.remove(key) {
+        if let Some(mut known) = self.take(key) {
             known.failures = (known.failures + 1).min(MAX_FAILURES);
-            self.worst.insert(rank(key, &known));
-            self.peers.insert(*key, known);
+            if known.rtt.is_none() && known.failures >= MAX_FAILURES_UNMET {
+                self.unsaved.insert(*key, known.info.id);
+            } else {
+                self.put(*key, known);
+            }
         }
     }
 
     /// Forgets a peer.
-    pub(crate) fn remove(&mut self, key: &Key) -> Option<Known> {
+    pub(crate) fn remove(&mut self, key: &Key) {
+        if let Some(known) = self.take(key) {
+            self.unsaved.insert(*key, known.info.id);
+        }
+    }
+
+    fn take(&mut self, key: &Key) -> Option<Known> {
         let known = self.peers.remove(key)?;
         self.worst.remove(&rank(key, &known));
         Some(known)
+    }
+
+    fn put(&mut self, key: Key, known: Known) {
+        self.worst.insert(rank(&key, &known));
+        self.peers.insert(key, known);
     }
 
     /// The `n` servers nearest to `target` that did not fail lately.
@@ -235,6 +295,32 @@ mod tests {
             book.answered(MS, &info(100), 900 * MS, |_| false);
         }
         assert!(book.patience(&slow) < 1000 * MS);
+    }
+
+    #[test]
+    fn the_store_is_told_what_changed_and_no_more() {
+        let mut book = Book::new(10);
+        let unsaved = |book: &mut Book| -> Vec<(PeerId, bool)> {
+            book.take_unsaved().into_iter().map(|(id, known)| (id, known.is_some())).collect()
+        };
+        book.remember(info(1));
+        book.remember(info(2));
+        assert!(!book.has_unsaved());
+        assert_eq!(book.nearest(&Key::of_peer(&peer(1)), 9).len(), 2);
+        book.answered(MS, &info(1), MS, |_| false);
+        assert_eq!(unsaved(&mut book), [(peer(1), true)]);
+        book.answered(2 * MS, &info(1), MS, |_| false);
+        assert!(!book.has_unsaved());
+        book.answered(STORE_LAG + MS, &info(1), MS, |_| false);
+        assert_eq!(unsaved(&mut book), [(peer(1), true)]);
+        book.moved(&PeerInfo { id: peer(1), addresses: vec![address(9)] });
+        assert_eq!(unsaved(&mut book), [(peer(1), true)]);
+        // One that is only remembered goes soon, one that was met stays.
+        for n in [1, 2, 1, 2] {
+            book.failed(&Key::of_peer(&peer(n)));
+        }
+        assert_eq!(unsaved(&mut book), [(peer(2), false)]);
+        assert_eq!(book.len(), 1);
     }
 
     #[test]

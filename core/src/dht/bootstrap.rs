@@ -26,7 +26,8 @@ pub enum Standing {
 }
 
 /// How a node stands in its network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Health {
     /// In one word.
     pub standing: Standing,
@@ -36,6 +37,8 @@ pub struct Health {
     pub live: usize,
     /// Servers remembered in all.
     pub known: usize,
+    /// How many servers the network has, by the density of its peers, once enough lookups have told.
+    pub size: Option<f64>,
     /// When a peer last answered, on the monotonic clock.
     pub last_answer: Option<Duration>,
 }
@@ -43,11 +46,8 @@ pub struct Health {
 /// A lookup that keeps the table in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Upkeep {
-    /// Of our own place, from the seeds too when nobody else is known.
-    Own {
-        /// Whether the seeds are asked.
-        seeds: bool,
-    },
+    /// Of our own place.
+    Own,
     /// Of a random place in the bucket of this prefix length.
     Bucket(u32),
 }
@@ -99,6 +99,11 @@ impl Bootstrap {
         }
         let excess = self.seeds.len().saturating_sub(MAX_SEEDS);
         self.seeds.drain(..excess);
+        self.retry_now(now);
+    }
+
+    /// Who is alone tries again at once: there is somebody new to try.
+    pub(crate) fn retry_now(&mut self, now: Duration) {
         self.retry = now;
         self.backoff = FIRST_RETRY;
     }
@@ -132,7 +137,7 @@ impl Bootstrap {
             }
             self.retry = now + jittered(self.backoff, rng);
             self.backoff = (self.backoff * 2).min(LAST_RETRY);
-            Upkeep::Own { seeds: true }
+            Upkeep::Own
         } else {
             if core::mem::take(&mut self.explored) {
                 self.refresh = now + jittered(self.interval, rng);
@@ -140,7 +145,7 @@ impl Bootstrap {
             }
             match self.queue.pop_front() {
                 Some(prefix) => Upkeep::Bucket(prefix),
-                None if !self.placed || now >= self.refresh => Upkeep::Own { seeds: false },
+                None if !self.placed || now >= self.refresh => Upkeep::Own,
                 None => return None,
             }
         };
@@ -153,7 +158,7 @@ impl Bootstrap {
         self.busy = false;
         if live > 0 {
             self.backoff = FIRST_RETRY;
-            self.explored = matches!(upkeep, Upkeep::Own { .. });
+            self.explored = matches!(upkeep, Upkeep::Own);
             self.placed |= self.explored;
         }
     }
@@ -193,7 +198,7 @@ mod tests {
         assert_eq!(bootstrap.standing(0), Standing::Alone);
         for _ in 0..14 {
             let upkeep = bootstrap.next(now, 0, true, |_| Vec::new(), &mut rng).unwrap();
-            assert_eq!(upkeep, Upkeep::Own { seeds: true });
+            assert_eq!(upkeep, Upkeep::Own);
             assert_eq!(bootstrap.standing(0), Standing::Joining);
             assert_eq!(bootstrap.next(now, 0, true, |_| Vec::new(), &mut rng), None);
             bootstrap.finished(upkeep, 0);
@@ -230,7 +235,7 @@ mod tests {
             }
         }
         assert_eq!(bootstrap.standing(5), Standing::Joined);
-        let own = Upkeep::Own { seeds: false };
+        let own = Upkeep::Own;
         let round = [own, Upkeep::Bucket(0), Upkeep::Bucket(1)];
         assert_eq!(done, [round, round].concat());
     }

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use libp2p_identity::PeerId;
+
 use super::address::{AddressPolicy, AsnLookup};
 use super::lookup::Params;
 use super::message::PeerInfo;
@@ -11,6 +13,30 @@ use super::values::Quota;
 pub const PUBLIC_PROTOCOL: &str = "/ipfs/kad/1.0.0";
 /// The protocol of a DHT within one local network.
 pub const LAN_PROTOCOL: &str = "/ipfs/lan/kad/1.0.0";
+/// The servers by which nodes join the public DHT of IPFS unless they are told others, as multiaddrs: the defaults of
+/// Kubo. See [`PeerInfo::from_multiaddr`].
+pub const PUBLIC_BOOTSTRAP: [&str; 7] = [
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN",
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmQCU2EcMqAqQPR2i9bChDtGNJchTbq5TbXJJ16u19uLTa",
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmbLHAnMoJPWSCR5Zhtx6BHJX9KiKNN6tpvbUcqanj75Nb",
+    "/dnsaddr/bootstrap.libp2p.io/p2p/QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
+    "/dnsaddr/va1.bootstrap.libp2p.io/p2p/12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8",
+    "/ip4/104.131.131.82/tcp/4001/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
+    "/ip4/104.131.131.82/udp/4001/quic-v1/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
+];
+
+/// [`PUBLIC_BOOTSTRAP`] as peers to join through.
+pub fn public_bootstrap() -> Vec<PeerInfo> {
+    let peers = PUBLIC_BOOTSTRAP.iter().filter_map(|text| PeerInfo::from_multiaddr(&text.parse().ok()?));
+    let mut merged: Vec<PeerInfo> = Vec::new();
+    for peer in peers {
+        match merged.iter_mut().find(|known| known.id == peer.id) {
+            Some(known) => known.add_addresses(&peer.addresses),
+            None => merged.push(peer),
+        }
+    }
+    merged
+}
 
 /// Whether a node serves others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +78,8 @@ impl Default for Limits {
 /// The configuration of one DHT.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Ourselves.
+    pub local: PeerId,
     /// The protocol id on the wire.
     pub protocol: String,
     /// Which addresses are taken and handed out.
@@ -71,6 +99,8 @@ pub struct Config {
     /// How many of the k nearest peers a healthy publish leaves with the record: for the probability that a
     /// newer one was missed.
     pub holders: usize,
+    /// How many acks make a put a success, if it is sent to as many: at least 1.
+    pub acks: usize,
     /// After how long a bucket through which no lookup went is refreshed.
     pub refresh: Duration,
     /// The peers to join through.
@@ -81,8 +111,9 @@ pub struct Config {
 
 impl Config {
     /// The public DHT of IPFS (Amino).
-    pub fn public() -> Self {
+    pub fn public(local: PeerId) -> Self {
         Self {
+            local,
             protocol: PUBLIC_PROTOCOL.to_owned(),
             addresses: AddressPolicy::Public,
             diversity: true,
@@ -93,6 +124,7 @@ impl Config {
             beta: 3,
             // Of 20 acks 17 peers are still among the nearest after an hour, 15 after ten.
             holders: 15,
+            acks: 10,
             refresh: Duration::from_secs(10 * 60),
             seeds: Vec::new(),
             limits: Limits::default(),
@@ -100,23 +132,35 @@ impl Config {
     }
 
     /// The DHT of a local network.
-    pub fn lan() -> Self {
-        Self::custom(LAN_PROTOCOL)
+    pub fn lan(local: PeerId) -> Self {
+        Self::custom(local, LAN_PROTOCOL)
     }
 
     /// A DHT of one's own, on any addresses.
-    pub fn custom(protocol: impl Into<String>) -> Self {
+    pub fn custom(local: PeerId, protocol: impl Into<String>) -> Self {
         Self {
             protocol: protocol.into(),
             addresses: AddressPolicy::Any,
             diversity: false,
             mode: Mode::Server,
-            ..Self::public()
+            ..Self::public(local)
         }
     }
 
     pub(crate) fn params(&self) -> Params {
         let k = self.k.clamp(1, 20);
         Params { k, alpha: self.alpha.max(1), beta: self.beta.clamp(1, k) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_public_bootstrapper_is_a_peer_with_an_address() {
+        let peers = public_bootstrap();
+        assert_eq!(peers.len(), 6);
+        assert_eq!(peers.iter().map(|peer| peer.addresses.len()).sum::<usize>(), PUBLIC_BOOTSTRAP.len());
     }
 }

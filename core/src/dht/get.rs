@@ -77,6 +77,15 @@ impl Get {
         Self { name, key: name.routing_key(), until, corrects, best: known, held: BTreeMap::new() }
     }
 
+    /// Whether it ends when a few have answered.
+    pub(crate) fn is_brief(&self) -> bool {
+        matches!(self.until, Until::First | Until::Probable(_))
+    }
+
+    pub(crate) fn name(&self) -> &Name {
+        &self.name
+    }
+
     pub(crate) fn best(&self) -> Option<&Verified> {
         self.best.as_ref()
     }

@@ -89,7 +89,7 @@ fn apply(dht: &mut Dht, now: &mut Now, newest: u64, input: &Input) {
 
 #[test]
 fn the_end_of_time_is_no_overflow() {
-    let mut dht = Dht::new(config(), peer(1), [1; 32], START);
+    let mut dht = Dht::new(config(), [1; 32], START);
     let end = START.after(Duration::MAX);
     dht.add_peer(end, &info(2));
     dht.get(end, Publisher::new(1).name(), Until::First);
@@ -103,7 +103,7 @@ proptest! {
     fn no_input_breaks_a_node(inputs in proptest::collection::vec(any_input(), 0..150)) {
         let seeds = (0..30).map(info).collect();
         let mut now = START;
-        let mut dht = Dht::new(Config { seeds, ..config() }, peer(9999), [1; 32], now);
+        let mut dht = Dht::new(Config { local: peer(9999), seeds, ..config() }, [1; 32], now);
         let mut newest = 0;
         let mut drain = |dht: &mut Dht| {
             let mut count = 0;

@@ -105,6 +105,17 @@ impl Distance {
         if self.0.high == 0 { 128 + self.0.low.leading_zeros() } else { self.0.high.leading_zeros() }
     }
 
+    /// As a share of the key space: 0 to 1.
+    pub fn share(&self) -> f64 {
+        self.0.high as f64 / 2_f64.powi(128)
+    }
+
+    /// The distance that is this share of the key space, at most all of it.
+    pub(crate) fn of_share(share: f64) -> Self {
+        // The conversion saturates.
+        Self(Bits { high: (share.max(0.0) * 2_f64.powi(128)) as u128, low: u128::MAX })
+    }
+
     /// The 32 bytes, big-endian.
     pub fn to_bytes(self) -> [u8; 32] {
         self.0.to_bytes()

@@ -1,8 +1,11 @@
 //! One iterative lookup: walking towards a key by asking ever nearer peers.
 //!
-//! At most α questions are out at once. When the β nearest have answered the walk has *converged*: it asks all of the
-//! k nearest at once then, and ends when each of them has answered, failed or proved slow. A slow peer frees its slot
+//! At most α questions are out at once. When the β nearest have answered the walk has *converged*: a thorough one asks
+//! all of the k nearest at once then, and ends when each of them has answered, failed or proved slow. A slow peer frees its slot
 //! and holds nothing up, but its answer counts whenever it comes before the end.
+//!
+//! Who knows how many servers there are knows how near the nearest must be. Then an answer from within that radius
+//! counts although the very nearest are still silent, and a walk can tell that it has found them before it asked them.
 //!
 //! Against liars: a reply adds at most 2k peers, nobody is asked twice, only who answers is part of the result, who
 //! names several peers that turn out dead is not believed alone any more, and the number of questions is bounded.
@@ -20,6 +23,14 @@ const BAD_LEADS: u32 = 3;
 const BUDGET: usize = 16;
 /// The peers that are heard of and not asked yet, in units of k.
 const MAX_HEARD: usize = 8;
+/// The k for which the two numbers below were worked out.
+const K_OF_FORMULAS: f64 = 20.0;
+/// Of peers nearer than this many times the mean spacing nine in ten are among the k nearest: the inverse of the
+/// regularised lower incomplete gamma function P(20, x) at 0.1.
+const SURELY_NEAR: f64 = 14.525;
+/// The mean distance of the k nearest is below this many times the mean spacing in nine cases of ten: P(k/2 + 1, x) at
+/// 0.9.
+const MEAN_OF_NEAREST: f64 = 15.407;
 
 /// The three numbers of Kademlia.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +69,10 @@ pub(crate) struct Lookup {
     local: PeerId,
     target: Key,
     params: Params,
+    /// How many servers there are, as far as is known.
+    size: Option<f64>,
+    /// Whether it is to hear all of the k nearest.
+    thorough: bool,
     candidates: BTreeMap<Distance, Candidate>,
     leads: BTreeMap<Distance, Leads>,
     asked: usize,
@@ -69,11 +84,19 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     /// A lookup that starts at `seeds`.
-    pub(crate) fn new(local: PeerId, target: Key, params: Params, seeds: impl IntoIterator<Item = PeerInfo>) -> Self {
+    pub(crate) fn new(
+        local: PeerId,
+        target: Key,
+        params: Params,
+        size: Option<f64>,
+        seeds: impl IntoIterator<Item = PeerInfo>,
+    ) -> Self {
         let mut lookup = Self {
             local,
             target,
             params,
+            size,
+            thorough: true,
             candidates: BTreeMap::new(),
             leads: BTreeMap::new(),
             asked: 0,
@@ -88,6 +111,11 @@ impl Lookup {
         lookup
     }
 
+    /// The same for somebody who ends it as soon as a few of the nearest have answered.
+    pub(crate) fn brief(self) -> Self {
+        Self { thorough: false, ..self }
+    }
+
     /// How many questions were asked.
     pub(crate) fn asked(&self) -> usize {
         self.asked
@@ -95,12 +123,17 @@ impl Lookup {
 
     /// The next peer to ask now; `None` while the slots are full, or there is nobody to ask.
     pub(crate) fn next(&mut self) -> Option<PeerInfo> {
-        let slots = if self.has_converged() { self.params.k.max(self.params.alpha) } else { self.params.alpha };
+        let all_at_once = self.thorough && self.has_converged();
+        let slots = if all_at_once { self.params.k.max(self.params.alpha) } else { self.params.alpha };
         if self.out >= slots {
             return None;
         }
         let next = self.pick()?;
-        let candidate = self.candidates.get_mut(&next)?;
+        self.start(&next)
+    }
+
+    fn start(&mut self, distance: &Distance) -> Option<PeerInfo> {
+        let candidate = self.candidates.get_mut(distance)?;
         candidate.state = State::Asked;
         self.heard -= 1;
         self.asked += 1;
@@ -136,9 +169,77 @@ impl Lookup {
         nearest.peek().is_some() && nearest.all(|candidate| candidate.state == State::Answered)
     }
 
-    /// How many of the k nearest, dead and slow ones left out, have answered.
-    pub(crate) fn answers_near(&self) -> usize {
-        self.live().take(self.params.k).filter(|candidate| candidate.state == State::Answered).count()
+    /// How many of the peers that are near enough to be among the k nearest have answered; `None` while it is not known
+    /// how near that is.
+    pub(crate) fn answers_near(&self) -> Option<usize> {
+        let answered = |candidate: &&Candidate| candidate.state == State::Answered;
+        let among_known = || self.live().take(self.params.k).filter(answered).count();
+        let within = self.radius(SURELY_NEAR).map(|radius| {
+            let near = self.candidates.range(..=radius).map(|(_, candidate)| candidate);
+            near.filter(answered).count()
+        });
+        within.max(self.has_converged().then(among_known))
+    }
+
+    /// The distance within which there are `count` peers on average.
+    fn radius(&self, count: f64) -> Option<Distance> {
+        self.size.map(|size| Distance::of_share(count * self.params.k as f64 / K_OF_FORMULAS / size))
+    }
+
+    /// Whether the k nearest peers known are the k nearest that there are, as far as the walk, or the density of the
+    /// network, tells.
+    pub(crate) fn knows_nearest(&self) -> bool {
+        let only_doubtful = self.out == 0 && self.answered >= self.params.k / 2 && self.pick_believed().is_none();
+        if only_doubtful || self.is_done() {
+            return true;
+        }
+        let Some(size) = self.size else { return false };
+        let (mut count, mut sum) = (0, 0.0);
+        for (distance, _) in self.live_entries().take(self.params.k) {
+            count += 1;
+            sum += distance.share();
+        }
+        let scale = self.params.k as f64 / K_OF_FORMULAS;
+        count == self.params.k && sum / count as f64 <= MEAN_OF_NEAREST * scale / size
+    }
+
+    /// The peers that something for the k nearest is to be sent to now: the k nearest that are not dead or slow once
+    /// they are known, and before that those who are surely among them.
+    pub(crate) fn targets(&self) -> Vec<PeerInfo> {
+        let nearest = self.live_entries().take(self.params.k);
+        let sure = match self.knows_nearest() {
+            true => None,
+            false => Some(self.radius(SURELY_NEAR)),
+        };
+        let fits = |distance: &Distance| match sure {
+            None => true,
+            Some(radius) => radius.is_some_and(|radius| *distance <= radius),
+        };
+        nearest.filter(|(distance, _)| fits(distance)).map(|(_, candidate)| candidate.info.clone()).collect()
+    }
+
+    /// The peer did not take what it was sent, because it is not there or (`slow`) not there yet: others take its place.
+    pub(crate) fn unreached(&mut self, peer: &PeerId, slow: bool) {
+        let distance = Key::of_peer(peer).distance(&self.target);
+        let state = self.candidates.get(&distance).map(|candidate| candidate.state);
+        if state == Some(State::Answered)
+            && let Some(candidate) = self.candidates.get_mut(&distance)
+        {
+            candidate.state = if slow { State::Slow } else { State::Failed };
+            self.answered -= 1;
+            self.slow += usize::from(slow);
+        } else if state == Some(State::Heard) {
+            self.start(&distance);
+            self.settle(peer, if slow { State::Slow } else { State::Failed });
+        } else {
+            self.settle(peer, if slow { State::Slow } else { State::Failed });
+        }
+    }
+
+    /// The distances of the peers that answered, the nearest first: what the density of the network shows in.
+    pub(crate) fn density(&self) -> impl Iterator<Item = Distance> + '_ {
+        let answered = self.candidates.iter().filter(|(_, candidate)| candidate.state == State::Answered);
+        answered.map(|(distance, _)| *distance)
     }
 
     /// Whether the walk is over. It waits for slow peers only while they are more than those that answered: then
@@ -231,13 +332,16 @@ impl Lookup {
         if self.is_exhausted() {
             return None;
         }
-        let heard = |(_, candidate): &(&Distance, &Candidate)| candidate.state == State::Heard;
-        let believed = self.live_entries().take(self.params.k).find(heard);
-        let doubtful = || {
+        self.pick_believed().or_else(|| {
             let wanted = self.out == 0 && self.answered < self.params.k;
-            wanted.then(|| self.candidates.iter().find(heard)).flatten()
-        };
-        believed.or_else(doubtful).map(|(distance, _)| *distance)
+            let heard = |(_, candidate): &(&Distance, &Candidate)| candidate.state == State::Heard;
+            wanted.then(|| self.candidates.iter().find(heard).map(|(distance, _)| *distance)).flatten()
+        })
+    }
+
+    fn pick_believed(&self) -> Option<Distance> {
+        let heard = |(_, candidate): &(&Distance, &Candidate)| candidate.state == State::Heard;
+        self.live_entries().take(self.params.k).find(heard).map(|(distance, _)| *distance)
     }
 }
 
@@ -255,7 +359,7 @@ mod tests {
     }
 
     fn lookup(seeds: impl IntoIterator<Item = u32>) -> Lookup {
-        Lookup::new(peer(0), Key::of(b"target"), PARAMS, seeds.into_iter().map(info))
+        Lookup::new(peer(0), Key::of(b"target"), PARAMS, None, seeds.into_iter().map(info))
     }
 
     /// The peers from `among`, nearest to the target first.

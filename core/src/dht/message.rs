@@ -8,7 +8,7 @@ use core::fmt;
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
-use multiaddr::Multiaddr;
+use multiaddr::{Multiaddr, Protocol};
 use prost::Message as _;
 use thiserror::Error;
 
@@ -46,6 +46,24 @@ pub struct PeerInfo {
 }
 
 impl PeerInfo {
+    /// The peer of an address that ends in its id, such as `/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW…`; an address that is
+    /// only `/p2p/…` gives a peer without addresses. `None` for one without an id.
+    ///
+    /// ```
+    /// use ipns_core::dht::PeerInfo;
+    ///
+    /// let address = "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d".parse()?;
+    /// let peer = PeerInfo::from_multiaddr(&address).expect("it ends in an id");
+    /// assert_eq!(peer.addresses[0].to_string(), "/ip4/192.0.2.1/tcp/4001");
+    /// # Ok::<(), multiaddr::Error>(())
+    /// ```
+    pub fn from_multiaddr(address: &Multiaddr) -> Option<Self> {
+        let mut address = address.clone();
+        let Some(Protocol::P2p(id)) = address.pop() else { return None };
+        let addresses = if address.is_empty() { Vec::new() } else { vec![address] };
+        Some(Self { id, addresses })
+    }
+
     /// Adds addresses behind those that are there, each once, up to [`MAX_ADDRESSES`].
     pub(crate) fn add_addresses(&mut self, more: &[Multiaddr]) {
         for address in more {

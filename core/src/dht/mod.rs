@@ -24,7 +24,7 @@
 //! slot for a moment.
 //!
 //! To publish, [`Dht::walk`] to the name first: it ends with the newest record in the network and the nearest peers.
-//! Sign and store a newer one, then [`Dht::put`] it to those peers.
+//! Sign and store a newer one, then [`Dht::publish`] it: it goes to those very peers.
 //!
 //! ```
 //! use core::time::Duration;
@@ -34,7 +34,7 @@
 //!
 //! let name: Name = "12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d".parse()?;
 //! let now = Now { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
-//! let mut dht = Dht::new(Config::public(), name.to_peer_id(), [7; 32], now);
+//! let mut dht = Dht::new(Config::public(name.to_peer_id()), [7; 32], now);
 //! let query = dht.get(now, name, Until::Probable(1e-3));
 //! while let Some(output) = dht.poll_output() {
 //!     // Nobody is known yet: the get ends at once, without a record.
@@ -53,6 +53,7 @@ pub mod frame;
 mod get;
 #[cfg(test)]
 mod inputs;
+mod kept;
 mod key;
 mod lookup;
 mod message;
@@ -64,11 +65,13 @@ mod put;
 mod query;
 mod rpc;
 mod serve;
+mod size;
 mod table;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod values;
 mod wire;
 #[cfg(test)]
@@ -76,7 +79,7 @@ mod world;
 
 pub use address::{AddressPolicy, AsnLookup, Group, MAX_ADDRESS_BYTES, MAX_ADDRESSES, Scope, scope};
 pub use bootstrap::{Health, Standing};
-pub use config::{Config, LAN_PROTOCOL, Limits, Mode, PUBLIC_PROTOCOL};
+pub use config::{Config, LAN_PROTOCOL, Limits, Mode, PUBLIC_BOOTSTRAP, PUBLIC_PROTOCOL, public_bootstrap};
 pub use get::{Freshness, Until, miss_probability};
 pub use key::{Distance, Key};
 pub use message::{
@@ -84,8 +87,12 @@ pub use message::{
     MessageError, PeerInfo, Request, Response, ValueRecord,
 };
 pub use node::{Dht, Usage};
-pub use output::{Event, InboundId, Output, Persist, QueryId};
+pub use output::{Event, InboundId, Output, QueryId};
+pub use peers::TableEntry;
 pub use provide::{PROVIDER_ADDRESS_LIFETIME, PROVIDER_LIFETIME, REPROVIDE_INTERVAL};
 pub use put::{Outcome, Tally};
 pub use rpc::{RpcError, RpcId};
 pub use values::{Quota, Refused, VALUE_LIFETIME};
+
+pub use libp2p_identity::PeerId;
+pub use multiaddr::Multiaddr;

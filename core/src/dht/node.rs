@@ -9,34 +9,35 @@ use multiaddr::Multiaddr;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::bootstrap::{Bootstrap, Health, Standing, Upkeep};
+use super::bootstrap::{Bootstrap, Health, Standing};
 use super::config::{Config, Mode};
 use super::get::{Get, Until};
-use super::key::{Key, random_peer_in};
+use super::kept::{Kept, Tag, read, tag};
+use super::key::Key;
 use super::lookup::Lookup;
 use super::message::{PeerInfo, Request, Response, ValueRecord};
-use super::output::{Event, InboundId, Output, Persist, QueryId};
-use super::peers::Peers;
+use super::output::{Event, InboundId, Output, QueryId};
+use super::peers::{Peers, TableEntry};
 use super::provide::Own;
 use super::put::Fanout;
 use super::query::{Action, Answer, Context, Goal, Query, Role};
 use super::rpc::{Expired, HARD_TIMEOUT, Pending, RpcError, RpcId, Rpcs};
 use super::serve::Server;
+use super::size::Size;
 use super::values::Refused;
 use crate::name::Name;
 use crate::record::{Checks, Verified};
-use crate::time::{Now, Timestamp};
+use crate::store::Table;
+use crate::time::Now;
 
+/// The probability with which a newer record may be missed before a put: holders of one would refuse the put.
+const MISS_BEFORE_PUT: f64 = 1e-2;
+/// The most walks that wait for a put.
+const MAX_HELD: usize = 256;
 /// No operation takes longer, whatever its peers do; what it has by then is its result.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Later than any process lives: 30,000 years.
 const END_OF_TIME: Duration = Duration::from_secs(1 << 40);
-/// When nobody answered for so long, silence says nothing against a peer: our own link may be down.
-const LINK_ALIVE: Duration = Duration::from_secs(150);
-/// Peers that are checked for a place in the table at once.
-const MAX_CHECKING: usize = 16;
-/// Peers that wait to be checked.
-const MAX_TO_CHECK: usize = 256;
 
 /// Why a question was asked.
 #[derive(Debug, Clone, Copy)]
@@ -44,18 +45,31 @@ pub(super) enum Purpose {
     Query(QueryId, Role),
     /// To see whether the peer is a live server.
     Check,
+    /// Someone wants to know whether it answers.
+    Ping(QueryId),
+}
+
+impl Purpose {
+    /// Whether the question is one that gives the peer something to keep.
+    fn hands_over(self) -> bool {
+        matches!(self, Self::Query(_, Role::Send | Role::Correct))
+    }
 }
 
 /// A Kademlia node of one DHT. See the [module's documentation](crate::dht).
 #[derive(Debug)]
 pub struct Dht {
     pub(super) config: Config,
+    pub(super) tag: Tag,
     /// Ourselves, at our confirmed addresses.
-    local: PeerInfo,
-    rng: ChaCha8Rng,
+    pub(super) local: PeerInfo,
+    pub(super) rng: ChaCha8Rng,
     pub(super) peers: Peers,
     pub(super) server: Server,
     own: Own,
+    /// Walks that a put may follow.
+    held: BTreeMap<Name, QueryId>,
+    size: Size,
     pub(super) bootstrap: Bootstrap,
     pub(super) rpcs: Rpcs<Purpose>,
     queries: BTreeMap<QueryId, Query>,
@@ -64,29 +78,35 @@ pub struct Dht {
     /// The latest time that was told.
     clock: Duration,
     pub(super) to_check: VecDeque<PeerInfo>,
-    checking: usize,
+    pub(super) checking: usize,
+    sending: usize,
+    /// When what is known of the peers is written to the store.
+    pub(super) save: Option<Duration>,
     reachable: bool,
-    last_answer: Option<Duration>,
-    standing: Standing,
-    outputs: VecDeque<Output>,
+    pub(super) last_answer: Option<Duration>,
+    pub(super) standing: Standing,
+    pub(super) outputs: VecDeque<Output>,
 }
 
 impl Dht {
     /// A node that begins to join through the seeds of `config`, if there are any.
     ///
     /// All randomness comes from `seed`: it must be unpredictable to others, or they know which places are refreshed.
-    pub fn new(config: Config, local: PeerId, seed: [u8; 32], now: Now) -> Self {
+    pub fn new(config: Config, seed: [u8; 32], now: Now) -> Self {
         let now = Now { monotonic: now.monotonic.min(END_OF_TIME), ..now };
-        let params = config.params();
+        let (local, params, tag) = (config.local, config.params(), tag(&config.protocol));
         let peers =
             Peers::new(local, params.k, config.addresses, config.asn.clone(), config.diversity, config.limits.book);
         let mut dht = Self {
-            server: Server::new(Key::of_peer(&local), &config.limits),
+            tag,
+            server: Server::new(tag, Key::of_peer(&local), &config.limits),
             local: PeerInfo { id: local, addresses: Vec::new() },
             rng: ChaCha8Rng::from_seed(seed),
             bootstrap: Bootstrap::new(now.monotonic, Vec::new(), config.refresh),
             peers,
             own: Own::default(),
+            held: BTreeMap::new(),
+            size: Size::default(),
             rpcs: Rpcs::new(),
             queries: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -94,6 +114,8 @@ impl Dht {
             clock: Duration::ZERO,
             to_check: VecDeque::new(),
             checking: 0,
+            sending: 0,
+            save: None,
             reachable: false,
             last_answer: None,
             standing: Standing::Alone,
@@ -127,6 +149,7 @@ impl Dht {
             self.server.values.next_timeout(),
             self.server.providers.next_timeout(),
             self.own.next_timeout(),
+            self.save,
         ];
         timeouts.into_iter().flatten().min()
     }
@@ -138,38 +161,84 @@ impl Dht {
         self.start_get(now, name, until, true)
     }
 
-    /// Walks to a name before a put: to its end, and corrects nobody. Tells [`Event::Found`] and [`Event::GetDone`],
-    /// whose `closest` is where to put and whose `best` is what to be newer than.
+    /// Walks to a name before a [`publish`](Self::publish): until a newer record is unlikely to have been missed, and
+    /// without correcting anybody. Tells [`Event::Found`] and [`Event::GetDone`], whose `best` is what to be newer than.
     pub fn walk(&mut self, now: Now, name: Name) -> QueryId {
         let now = self.tick(now);
-        self.start_get(now, name, Until::Complete, false)
+        self.start_get(now, name, Until::Probable(MISS_BEFORE_PUT), false)
     }
 
     fn start_get(&mut self, now: Now, name: Name, until: Until, corrects: bool) -> QueryId {
         let known = self.server.values.verified(now, &name).cloned();
         let get = Get::new(name, until, corrects, known);
         let key = name.routing_key().into();
-        self.start_walk(now, Request::GetValue { key }, Goal::Get(Box::new(get)), Vec::new())
+        self.start_walk(now, Request::GetValue { key }, Goal::Get(Box::new(get)))
     }
 
-    /// Sends a record to these peers. It is a success at `need` acks. A server keeps the record itself, too.
-    /// Tells [`Event::Receipt`] and [`Event::PutDone`].
+    /// Publishes a record: goes on with the last [`walk`](Self::walk) to its name, or begins one, and sends it to the
+    /// nearest peers as they are found. It is a success at [`Config::acks`] acks; peers that are nearer, or that take the
+    /// place of dead ones, get it afterwards too. A server keeps the record itself. Tells [`Event::Receipt`] and
+    /// [`Event::PutDone`], under the id of the walk if it goes on with one.
+    pub fn publish(&mut self, now: Now, record: &Verified) -> QueryId {
+        let now = self.tick(now);
+        let held = self.held.remove(record.name());
+        let record = self.keep_own(now, record);
+        let key = record.key.clone();
+        self.spread(now, held, Request::FindNode { key }, Request::PutValue { record })
+    }
+
+    /// No put follows to the last [`walk`](Self::walk) to this name.
+    pub fn give_up(&mut self, name: &Name) {
+        if let Some(query) = self.held.remove(name) {
+            self.cancel(query);
+        }
+    }
+
+    /// Sends `request` to the peers nearest to what `find` looks for.
+    fn spread(&mut self, now: Now, held: Option<QueryId>, find: Request, request: Request) -> QueryId {
+        let fanout = Fanout::open(now.monotonic, request, self.config.acks);
+        let deadline = now.monotonic + QUERY_TIMEOUT;
+        if let Some(id) = held {
+            self.run(now, id, |query, context, actions| {
+                query.attach(deadline, fanout);
+                query.advance(context, actions);
+            });
+            return id;
+        }
+        let lookup = self.lookup(now, &find);
+        self.start_query(now, |id, deadline| Query::spread(id, deadline, lookup, find, fanout))
+    }
+
+    /// Sends a record to these peers. It is a success at `need` acks, or at as many as there are peers. A server keeps
+    /// the record itself, too. Tells [`Event::Receipt`] and [`Event::PutDone`].
     pub fn put(&mut self, now: Now, record: &Verified, to: Vec<PeerInfo>, need: usize) -> QueryId {
         let now = self.tick(now);
+        let record = self.keep_own(now, record);
+        let to = to.into_iter().filter(|peer| peer.id != self.local.id).collect();
+        let fanout = Fanout::new(now.monotonic, Request::PutValue { record }, to, need);
+        self.start_query(now, |id, deadline| Query::send(id, deadline, fanout))
+    }
+
+    /// The record as it goes over the wire, after a server has kept it.
+    fn keep_own(&mut self, now: Now, record: &Verified) -> ValueRecord {
         let key: Bytes = record.name().routing_key().into();
-        let record = ValueRecord {
-            key,
-            value: record.as_bytes().clone(),
-            // Receivers set it anew, but js-libp2p reads it before it does.
-            received: Some(now.wall),
-        };
+        // Receivers set the time anew, but js-libp2p reads it before it does.
+        let record = ValueRecord { key, value: record.as_bytes().clone(), received: Some(now.wall) };
         if self.is_server() {
             let ourselves = self.local.clone();
             self.serve(now, &ourselves, Request::PutValue { record: record.clone() }).ok();
         }
-        let to = to.into_iter().filter(|peer| peer.id != self.local.id).collect();
-        let fanout = Fanout::new(Request::PutValue { record }, to, need);
-        self.start_query(now, |id, deadline| Query::send(id, deadline, fanout))
+        record
+    }
+
+    /// Asks a peer for its nearest peers, which every server answers, to see whether it is there. Tells [`Event::Pong`].
+    pub fn ping(&mut self, now: Now, peer: PeerInfo) -> QueryId {
+        let now = self.tick(now);
+        let query = QueryId(self.next_query);
+        self.next_query += 1;
+        let key = peer.id.to_bytes().into();
+        self.ask(now, peer, Request::FindNode { key }, Purpose::Ping(query));
+        query
     }
 
     /// Looks for a peer's addresses. Tells [`Event::FindPeerDone`].
@@ -177,13 +246,13 @@ impl Dht {
         let now = self.tick(now);
         let wanted = PeerInfo { id: peer, addresses: self.peers.addresses(&peer) };
         let key = peer.to_bytes().into();
-        self.start_walk(now, Request::FindNode { key }, Goal::FindPeer(wanted), Vec::new())
+        self.start_walk(now, Request::FindNode { key }, Goal::FindPeer(wanted))
     }
 
     /// Looks for the peers nearest to what `key` hashes to. Tells [`Event::ClosestDone`].
     pub fn closest(&mut self, now: Now, key: impl Into<Bytes>) -> QueryId {
         let now = self.tick(now);
-        self.start_walk(now, Request::FindNode { key: key.into() }, Goal::Closest, Vec::new())
+        self.start_walk(now, Request::FindNode { key: key.into() }, Goal::Closest)
     }
 
     /// Announces, now and every 22 hours, that we provide what has the multihash `key`. Tells [`Event::Receipt`] and
@@ -192,8 +261,8 @@ impl Dht {
         let now = self.tick(now);
         let key = key.into();
         self.own.announced(now.monotonic, key.clone());
-        let ourselves = self.local.clone();
-        self.start_walk(now, Request::FindNode { key }, Goal::Provide(ourselves), Vec::new())
+        let request = Request::AddProvider { key: key.clone(), providers: vec![self.local.clone()] };
+        self.spread(now, None, Request::FindNode { key }, request)
     }
 
     /// Announces `key` no more. Others forget it within 48 hours.
@@ -205,7 +274,7 @@ impl Dht {
     pub fn find_providers(&mut self, now: Now, key: impl Into<Bytes>, want: usize) -> QueryId {
         let now = self.tick(now);
         let request = Request::GetProviders { key: key.into() };
-        self.start_walk(now, request, Goal::find_providers(want), Vec::new())
+        self.start_walk(now, request, Goal::find_providers(want))
     }
 
     /// More peers to join through. Joining begins at once unless the node has joined; [`Event::Health`] tells of it.
@@ -222,39 +291,15 @@ impl Dht {
         if let Some(found) = self.queries.get(&query)
             && found.upkeep().is_none()
         {
-            self.deadlines.remove(&(found.deadline, query));
+            found.next_timeout().map(|at| self.deadlines.remove(&(at, query)));
             self.queries.remove(&query);
+            self.held.retain(|_, held| *held != query);
         }
     }
 
-    /// A hint that a peer is a server of this DHT, reachable at what it says itself: from identify, from a neighbour
-    /// search, or remembered from before a restart. It is asked before it enters the routing table.
-    pub fn add_peer(&mut self, now: Now, peer: &PeerInfo) {
-        let now = self.tick(now);
-        let peer = self.peers.tidy(peer);
-        if !self.config.addresses.allows_server(&peer.addresses) {
-            return;
-        }
-        self.peers.book.moved(&peer);
-        if self.peers.table.wants(&Key::of_peer(&peer.id)) {
-            self.check_later(peer);
-            self.settle(now);
-        }
-    }
-
-    /// A hint that a peer is no server of this DHT any more.
-    pub fn remove_peer(&mut self, now: Now, peer: &PeerId) {
-        let now = self.tick(now);
-        if let Some(spare) = self.peers.forget(peer) {
-            self.check_later(spare);
-        }
-        self.settle(now);
-    }
-
-    /// Every live server ever met, at most [`Limits::book`](crate::dht::Limits::book): worth remembering across a restart, for
-    /// [`add_peer`](Self::add_peer).
-    pub fn known_peers(&self) -> impl Iterator<Item = PeerInfo> {
-        self.peers.known()
+    /// The entries of the routing table, farthest bucket first.
+    pub fn table(&self) -> impl Iterator<Item = TableEntry> + '_ {
+        self.peers.entries()
     }
 
     /// Our own addresses, for those who look for us and for what we provide. Those that this DHT does not allow are
@@ -290,8 +335,14 @@ impl Dht {
             table: self.peers.table.len(),
             live,
             known: self.peers.book.len(),
+            size: self.size.estimate(self.clock),
             last_answer: self.last_answer,
         }
+    }
+
+    /// Records, provider records and corrections that are on their way to a peer.
+    pub fn sending(&self) -> usize {
+        self.sending
     }
 
     /// How much is kept for others and in flight.
@@ -305,14 +356,23 @@ impl Dht {
         }
     }
 
-    /// A record that was stored before a restart: see [`Persist`]. Its 48 hours go on.
-    ///
-    /// # Errors
-    /// When it is not valid any more, or does not fit; it should be removed from the store then.
-    pub fn load_record(&mut self, now: Now, key: Bytes, value: Bytes, received: Timestamp) -> Result<(), Refused> {
+    /// Takes an entry that [`Output::Store`] had stored before a restart; those of other DHTs are ignored. What has
+    /// expired, or does not fit any more, is forgotten by another [`Output::Store`].
+    pub fn load(&mut self, now: Now, table: Table, key: &[u8], value: &[u8]) {
         let now = self.tick(now);
-        let record = ValueRecord { key, value, received: None };
-        self.server.values.put(now, None, record, received).map(drop)
+        let drop = match read(self.tag, table, key, value) {
+            Some(Kept::Value { key, value, received }) => self.server.load_value(now, key, value, received),
+            Some(Kept::Provider { key, provider, received }) => self.server.load_provider(now, key, provider, received),
+            Some(Kept::Peer { peer, .. }) => {
+                let peer = self.peers.tidy(&peer);
+                if peer.id != self.local.id && self.config.addresses.allows_server(&peer.addresses) {
+                    self.peers.book.remember(peer);
+                }
+                None
+            }
+            None => None,
+        };
+        self.outputs.extend(drop.map(Output::Store));
     }
 
     /// A peer answered, or did not. Ignored for a question that is not out any more.
@@ -328,7 +388,9 @@ impl Dht {
     /// outputs of this very call.
     pub fn on_request(&mut self, now: Now, id: InboundId, peer: PeerId, addresses: &[Multiaddr], request: Request) {
         let now = self.tick(now);
-        let from = PeerInfo { id: peer, addresses: addresses.to_vec() };
+        let known = || self.peers.addresses(&peer);
+        let addresses = if addresses.is_empty() { known() } else { addresses.to_vec() };
+        let from = PeerInfo { id: peer, addresses };
         let response = match self.is_server() {
             true => self.serve(now, &from, request),
             false => Err(Refused::NotServer),
@@ -356,48 +418,54 @@ impl Dht {
         }
         while let Some((at, query)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now.monotonic) {
             self.deadlines.remove(&(at, query));
-            self.run(now, query, |query, context, actions| query.on_deadline(context, actions));
+            self.run(now, query, |query, context, actions| query.on_time(context, actions));
         }
-        for key in self.server.values.expire(now) {
-            self.outputs.push_back(Output::Persist(Persist::Remove { key }));
-        }
-        self.server.providers.expire(now.monotonic);
+        let mut writes = Vec::new();
+        self.server.expire(now, &mut writes);
+        self.outputs.extend(writes.into_iter().map(Output::Store));
         while let Some(key) = self.own.take_due(now.monotonic) {
             self.provide(now, key);
         }
-        for peer in self.peers.due(now.monotonic, MAX_CHECKING) {
-            self.check_later(peer);
-        }
+        self.check_due(now);
         self.settle(now);
     }
 
     /// The caller's time, but never going back, and not so far in the future that a sum overflows.
-    fn tick(&mut self, now: Now) -> Now {
+    pub(super) fn tick(&mut self, now: Now) -> Now {
         self.clock = self.clock.max(now.monotonic.min(END_OF_TIME));
         Now { monotonic: self.clock, wall: now.wall }
     }
 
     fn serve(&mut self, now: Now, from: &PeerInfo, request: Request) -> Result<Response, Refused> {
-        let mut persist = Vec::new();
-        let response = self.server.answer(now, from, &self.local, request, &self.peers, &mut persist);
-        self.outputs.extend(persist.into_iter().map(Output::Persist));
+        let mut writes = Vec::new();
+        let response = self.server.answer(now, from, &self.local, request, &self.peers, &mut writes);
+        self.outputs.extend(writes.into_iter().map(Output::Store));
         response
     }
 
-    fn start_walk(&mut self, now: Now, request: Request, goal: Goal, seeds: Vec<PeerInfo>) -> QueryId {
+    pub(super) fn start_walk(&mut self, now: Now, request: Request, goal: Goal) -> QueryId {
+        let lookup = self.lookup(now, &request);
+        let lookup = if goal.is_brief() { lookup.brief() } else { lookup };
+        self.start_query(now, |id, deadline| Query::walk(id, deadline, lookup, request, goal))
+    }
+
+    /// A lookup of what `request` asks for.
+    fn lookup(&mut self, now: Now, request: &Request) -> Lookup {
         let target = Key::of(request.key());
         self.peers.table.refreshed(now.monotonic, &target);
-        let starts = self.peers.starts(&target).into_iter().chain(seeds);
-        let lookup = Lookup::new(self.local.id, target, self.config.params(), starts);
-        self.start_query(now, |id, deadline| Query::walk(id, deadline, lookup, request, goal))
+        // Who has not joined yet walks from those it joins through: no operation waits for that.
+        let seeds = if self.peers.table.live() == 0 { self.bootstrap.seeds() } else { &[] };
+        let starts = self.peers.starts(&target).into_iter().chain(seeds.iter().cloned());
+        let size = self.size.estimate(now.monotonic);
+        Lookup::new(self.local.id, target, self.config.params(), size, starts)
     }
 
     fn start_query(&mut self, now: Now, query: impl FnOnce(QueryId, Duration) -> Query) -> QueryId {
         let id = QueryId(self.next_query);
         self.next_query += 1;
-        let deadline = now.monotonic + QUERY_TIMEOUT;
-        self.deadlines.insert((deadline, id));
-        self.queries.insert(id, query(id, deadline));
+        let query = query(id, now.monotonic + QUERY_TIMEOUT);
+        self.deadlines.extend(query.next_timeout().map(|at| (at, id)));
+        self.queries.insert(id, query);
         self.run(now, id, |query, context, actions| query.advance(context, actions));
         id
     }
@@ -407,8 +475,14 @@ impl Dht {
         let Some(mut query) = self.queries.remove(&id) else {
             return;
         };
-        let context = Context { checks: Checks::at(now.wall), k: self.config.params().k, holders: self.config.holders };
-        let (mut actions, was_done) = (Vec::new(), query.is_done());
+        let context = Context {
+            now: now.monotonic,
+            checks: Checks::at(now.wall),
+            k: self.config.params().k,
+            holders: self.config.holders,
+        };
+        let (mut actions, before, was_done) = (Vec::new(), query.next_timeout(), query.is_done());
+        let was_over = was_done || query.holds().is_some();
         step(&mut query, &context, &mut actions);
         for action in actions {
             match action {
@@ -416,12 +490,25 @@ impl Dht {
                 Action::Ask(peer, request, role) => self.ask(now, peer, request, Purpose::Query(id, role)),
             }
         }
+        if query.next_timeout() != before {
+            before.map(|at| self.deadlines.remove(&(at, id)));
+            self.deadlines.extend(query.next_timeout().map(|at| (at, id)));
+        }
         let upkeep = query.upkeep();
-        if query.is_done() && !was_done {
-            self.deadlines.remove(&(query.deadline, id));
-            if let Some(upkeep) = upkeep {
-                self.bootstrap.finished(upkeep, self.peers.table.live());
-            }
+        if let Some(upkeep) = upkeep.filter(|_| query.is_done() && !was_done) {
+            self.bootstrap.finished(upkeep, self.peers.table.live());
+        }
+        if (query.is_done() || query.holds().is_some())
+            && !was_over
+            && let Some(lookup) = query.ended_lookup()
+        {
+            self.size.observe(now.monotonic, lookup.density());
+        }
+        if let Some(name) = query.holds().filter(|_| self.held.len() < MAX_HELD) {
+            self.held.insert(*name, id);
+        }
+        if query.is_done() {
+            self.held.retain(|_, held| *held != id);
         }
         if !query.is_closed() {
             self.queries.insert(id, query);
@@ -430,14 +517,15 @@ impl Dht {
         }
     }
 
-    fn ask(&mut self, now: Now, mut peer: PeerInfo, request: Request, purpose: Purpose) {
+    pub(super) fn ask(&mut self, now: Now, mut peer: PeerInfo, request: Request, purpose: Purpose) {
         if peer.addresses.is_empty() {
             peer.addresses = self.peers.addresses(&peer.id);
         }
         let patience = match purpose {
-            Purpose::Query(_, Role::Walk) => Some(self.peers.book.patience(&Key::of_peer(&peer.id))),
-            Purpose::Query(..) | Purpose::Check => None,
+            Purpose::Query(_, Role::Walk | Role::Send) => Some(self.peers.book.patience(&Key::of_peer(&peer.id))),
+            Purpose::Query(_, Role::Correct) | Purpose::Check | Purpose::Ping(_) => None,
         };
+        self.sending += usize::from(purpose.hands_over());
         let (id, addresses) = (peer.id, peer.addresses.clone());
         let rpc = self.rpcs.start(now.monotonic, peer, request.clone(), purpose, patience);
         self.outputs.push_back(Output::Rpc { id: rpc, peer: id, addresses, request, timeout: HARD_TIMEOUT });
@@ -449,7 +537,8 @@ impl Dht {
             true => Ok(response),
             false => Err(RpcError::Malformed),
         });
-        let is_step = matches!(purpose, Purpose::Check | Purpose::Query(_, Role::Walk));
+        let is_step = !purpose.hands_over();
+        self.sending -= usize::from(purpose.hands_over());
         match &result {
             Ok(_) => {
                 self.last_answer = Some(now.monotonic);
@@ -460,6 +549,12 @@ impl Dht {
         }
         match purpose {
             Purpose::Check => self.checking = self.checking.saturating_sub(1),
+            Purpose::Ping(query) => {
+                let took = now.monotonic.saturating_sub(sent);
+                let event = Event::Pong { query, peer: peer.id, result: result.map(|_| took) };
+                self.outputs.push_back(Output::Event(event));
+                self.outputs.push_back(Output::Event(Event::Closed { query }));
+            }
             Purpose::Query(query, role) => {
                 let leads = result.as_ref().map(|answer| self.peers.leads(answer.closer())).unwrap_or_default();
                 let result = result.map(|answer| self.with_allowed_providers(answer));
@@ -480,67 +575,6 @@ impl Dht {
             *providers = self.peers.leads(providers);
         }
         answer
-    }
-
-    fn on_missed(&mut self, now: Now, peer: &PeerId, error: RpcError, is_step: bool) {
-        let spare = match error {
-            RpcError::Unsupported => self.peers.forget(peer),
-            // A refused record says nothing against the peer; a refused step of a walk does.
-            RpcError::Reset | RpcError::Closed | RpcError::Malformed if !is_step => None,
-            RpcError::Reset | RpcError::Malformed => self.peers.missed(now.monotonic, peer, true),
-            RpcError::Closed | RpcError::DialFailed | RpcError::Timeout => {
-                let alive = |at: Duration| now.monotonic.saturating_sub(at) < LINK_ALIVE;
-                self.peers.missed(now.monotonic, peer, self.last_answer.is_some_and(alive))
-            }
-        };
-        if let Some(spare) = spare {
-            self.check_later(spare);
-        }
-    }
-
-    fn check_later(&mut self, peer: PeerInfo) {
-        let waits = self.to_check.iter().any(|waiting| waiting.id == peer.id);
-        if !waits && self.to_check.len() < MAX_TO_CHECK {
-            self.to_check.push_back(peer);
-        }
-    }
-
-    /// Whether there is anybody to join through.
-    fn knows_anybody(&self) -> bool {
-        !self.bootstrap.seeds().is_empty() || self.peers.book.len() > 0
-    }
-
-    /// What is to be done after every input: checks, the next lookup of upkeep, and a change of health told.
-    fn settle(&mut self, now: Now) {
-        while self.checking < MAX_CHECKING
-            && let Some(peer) = self.to_check.pop_front()
-        {
-            self.checking += 1;
-            let key = self.local.id.to_bytes().into();
-            self.ask(now, peer, Request::FindNode { key }, Purpose::Check);
-        }
-        while let Some(upkeep) = self.next_upkeep(now) {
-            let (key, seeds) = match upkeep {
-                Upkeep::Own { seeds: true } => (self.local.id.to_bytes(), self.bootstrap.seeds().to_vec()),
-                Upkeep::Own { seeds: false } => (self.local.id.to_bytes(), Vec::new()),
-                Upkeep::Bucket(prefix) => {
-                    let local = Key::of_peer(&self.local.id);
-                    (random_peer_in(&local, prefix, &mut self.rng), Vec::new())
-                }
-            };
-            self.start_walk(now, Request::FindNode { key: key.into() }, Goal::Upkeep(upkeep), seeds);
-        }
-        let health = self.health();
-        if health.standing != self.standing {
-            self.standing = health.standing;
-            self.outputs.push_back(Output::Event(Event::Health(health)));
-        }
-    }
-
-    fn next_upkeep(&mut self, now: Now) -> Option<Upkeep> {
-        let (table, anybody) = (&self.peers.table, self.knows_anybody());
-        let stale = |since| table.stale(since);
-        self.bootstrap.next(now.monotonic, table.live(), anybody, stale, &mut self.rng)
     }
 }
 

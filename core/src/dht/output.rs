@@ -2,7 +2,6 @@
 
 use core::time::Duration;
 
-use bytes::Bytes;
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
@@ -10,10 +9,10 @@ use super::bootstrap::Health;
 use super::get::Freshness;
 use super::message::{PeerInfo, Request, Response};
 use super::put::{Outcome, Tally};
-use super::rpc::RpcId;
+use super::rpc::{RpcError, RpcId};
 use super::values::Refused;
 use crate::record::Verified;
-use crate::time::Timestamp;
+use crate::store::Write;
 
 /// One operation of the caller. Ids are never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,29 +46,11 @@ pub enum Output {
         /// The answer.
         response: Result<Response, Refused>,
     },
-    /// Change what is stored. It need not be durable before anything else happens: other servers keep the record too.
-    Persist(Persist),
+    /// Change what is stored: hand it to [`Dht::load`](crate::dht::Dht::load) after a restart. It need not be durable
+    /// before anything else happens: other servers keep the same.
+    Store(Write),
     /// Something happened.
     Event(Event),
-}
-
-/// A change of what is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Persist {
-    /// Keep a record; hand it to [`Dht::load_record`](crate::dht::Dht::load_record) after a restart.
-    Store {
-        /// Its key.
-        key: Bytes,
-        /// Its bytes.
-        value: Bytes,
-        /// When it came.
-        received: Timestamp,
-    },
-    /// Forget the record under this key.
-    Remove {
-        /// The key.
-        key: Bytes,
-    },
 }
 
 /// What happened.
@@ -96,6 +77,8 @@ pub enum Event {
         best: Option<Box<Verified>>,
         /// How sure it is that there is no newer one.
         freshness: Freshness,
+        /// How many peers were asked.
+        asked: usize,
         /// The nearest peers that answered, nearest first: where to put a new record.
         closest: Vec<PeerInfo>,
     },
@@ -141,6 +124,15 @@ pub enum Event {
         peer: PeerInfo,
         /// Whether the peer itself has answered.
         reached: bool,
+    },
+    /// A peer answered a [`Dht::ping`](crate::dht::Dht::ping), or did not.
+    Pong {
+        /// The operation.
+        query: QueryId,
+        /// The peer.
+        peer: PeerId,
+        /// How long the question took, the dial included, or what went wrong.
+        result: Result<Duration, RpcError>,
     },
     /// A provider of the key that is looked for. Each is told once.
     Provider {

@@ -2,13 +2,35 @@
 
 use core::time::Duration;
 
+use std::collections::BTreeMap;
+
 use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
 
 use super::address::{AddressPolicy, AsnLookup, groups, tidy};
 use super::book::Book;
-use super::key::Key;
+use super::key::{Distance, Key};
 use super::message::{MAX_PEERS, PeerInfo};
 use super::table::{Offer, Table};
+
+/// One entry of the routing table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TableEntry {
+    /// The peer, at the addresses at which it was met.
+    pub peer: PeerInfo,
+    /// The bits that its key shares with ours: its bucket.
+    pub prefix: u32,
+    /// Failures since it last answered; from two on it is suspected to be dead.
+    pub failures: u32,
+    /// Its smoothed round trip, if any was measured.
+    pub round_trip: Option<Duration>,
+    /// When it answered last, on the monotonic clock.
+    pub answered: Duration,
+}
+
+/// The most clients whose addresses are remembered.
+const MAX_CLIENTS: usize = 1024;
 
 #[derive(Debug)]
 pub(crate) struct Peers {
@@ -18,6 +40,9 @@ pub(crate) struct Peers {
     asn: Option<AsnLookup>,
     pub(crate) book: Book,
     pub(crate) table: Table,
+    /// Peers that serve nobody, by when they told of themselves: to be found by their id all the same.
+    clients: BTreeMap<PeerId, (u64, Vec<Multiaddr>)>,
+    clients_seen: u64,
 }
 
 impl Peers {
@@ -30,7 +55,7 @@ impl Peers {
         book: usize,
     ) -> Self {
         let table = Table::new(Key::of_peer(&local), k, diverse);
-        Self { local, k, policy, asn, book: Book::new(book), table }
+        Self { local, k, policy, asn, book: Book::new(book), table, clients: BTreeMap::new(), clients_seen: 0 }
     }
 
     /// The peer with those of its addresses that this DHT allows.
@@ -49,9 +74,25 @@ impl Peers {
         named.iter().take(MAX_PEERS).map(lead).collect()
     }
 
-    /// The addresses at which the peer was met.
-    pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<multiaddr::Multiaddr> {
-        self.book.get(&Key::of_peer(peer)).map(|known| known.info.addresses.clone()).unwrap_or_default()
+    /// The addresses at which the peer was met, or those that a client has told.
+    pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        let met = self.book.get(&Key::of_peer(peer)).map(|known| &known.info.addresses);
+        met.or_else(|| self.clients.get(peer).map(|(_, addresses)| addresses)).cloned().unwrap_or_default()
+    }
+
+    /// A peer told that it serves nobody, and where it listens. The one that told it longest ago makes room.
+    pub(crate) fn met_client(&mut self, peer: &PeerInfo) {
+        let addresses = self.tidy(peer).addresses;
+        self.clients.remove(&peer.id);
+        if addresses.is_empty() {
+            return;
+        }
+        if self.clients.len() >= MAX_CLIENTS {
+            let oldest = self.clients.iter().min_by_key(|(_, (seen, _))| *seen).map(|(id, _)| *id);
+            oldest.map(|id| self.clients.remove(&id));
+        }
+        self.clients_seen += 1;
+        self.clients.insert(peer.id, (self.clients_seen, addresses));
     }
 
     /// A peer answered after `took`; `proven` when it was a question that only a server of this DHT answers.
@@ -117,9 +158,40 @@ impl Peers {
         others.map(|id| PeerInfo { id, addresses: self.addresses(&id) }).collect()
     }
 
-    /// Every server known, for the caller to remember across a restart.
-    pub(crate) fn known(&self) -> impl Iterator<Item = PeerInfo> {
-        self.book.iter().filter(|known| known.failures == 0).map(|known| known.info.clone())
+    /// Of the servers met before a restart those worth a check: up to k a bucket, and `n` in all.
+    pub(crate) fn remembered(&self, n: usize) -> Vec<PeerInfo> {
+        let local = Key::of_peer(&self.local);
+        let mut buckets: BTreeMap<u32, usize> = BTreeMap::new();
+        let unmet = self.book.iter().filter(|known| known.round_trip().is_none());
+        let wanted = unmet.filter(|known| {
+            let key = Key::of_peer(&known.info.id);
+            let taken = buckets.entry(local.common_prefix(&key)).or_default();
+            *taken += 1;
+            *taken <= self.k && self.table.wants(&key)
+        });
+        wanted.take(n).map(|known| known.info.clone()).collect()
+    }
+
+    /// The entries of the table, the farthest first.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = TableEntry> + '_ {
+        let local = Key::of_peer(&self.local);
+        let mut entries: Vec<(Distance, TableEntry)> = self
+            .table
+            .peers()
+            .map(|(key, id)| {
+                let known = self.book.get(key);
+                let entry = TableEntry {
+                    peer: PeerInfo { id, addresses: self.addresses(&id) },
+                    prefix: local.common_prefix(key),
+                    failures: known.map_or(0, |known| known.failures),
+                    round_trip: known.and_then(|known| known.round_trip()),
+                    answered: known.map(|known| known.answered).unwrap_or_default(),
+                };
+                (key.distance(&local), entry)
+            })
+            .collect();
+        entries.sort_by_key(|(distance, _)| core::cmp::Reverse(*distance));
+        entries.into_iter().map(|(_, entry)| entry)
     }
 }
 
@@ -165,7 +237,18 @@ mod tests {
         assert_eq!(peers.starts(&target)[0], info(5));
         peers.forget(&peer(5));
         assert!(peers.starts(&target).iter().all(|near| near.id != peer(5)));
-        assert_eq!(peers.known().count(), 28);
+        assert_eq!((peers.book.len(), peers.entries().count()), (28, 28));
+    }
+
+    #[test]
+    fn clients_are_found_by_their_id_and_are_bounded() {
+        let mut peers = peers(AddressPolicy::Public);
+        for n in 0..2000 {
+            peers.met_client(&info(n));
+        }
+        assert_eq!(peers.clients.len(), MAX_CLIENTS);
+        assert_eq!((peers.addresses(&peer(1)), peers.addresses(&peer(1999))), (vec![], vec![address(1999)]));
+        assert_eq!((peers.book.len(), peers.starts(&Key::of_peer(&peer(1999)))), (0, vec![]));
     }
 
     #[test]

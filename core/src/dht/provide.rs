@@ -24,7 +24,14 @@ const PROVIDERS_PER_KEY: usize = 200;
 struct Provider {
     addresses: Vec<Multiaddr>,
     /// On the monotonic clock.
-    received: Duration,
+    expires: Duration,
+}
+
+/// A provider record that is not kept any more.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Gone {
+    pub(crate) key: Bytes,
+    pub(crate) peer: PeerId,
 }
 
 #[derive(Debug)]
@@ -33,7 +40,7 @@ struct Provided {
     providers: BTreeMap<PeerId, Provider>,
 }
 
-/// Provider records of others. In memory only: providers announce themselves again every 22 hours.
+/// Provider records of others.
 #[derive(Debug)]
 pub(crate) struct Providers {
     local: Key,
@@ -55,31 +62,38 @@ impl Providers {
         self.ages.len()
     }
 
-    /// Notes that `peer` provides `key`.
-    pub(crate) fn add(&mut self, now: Duration, key: Bytes, peer: PeerInfo) -> Result<(), Refused> {
+    /// Notes that `peer` said `age` ago that it provides `key`. Returns what was given up for it.
+    pub(crate) fn add(
+        &mut self,
+        now: Duration,
+        age: Duration,
+        key: Bytes,
+        peer: PeerInfo,
+    ) -> Result<Option<Gone>, Refused> {
         let place = Key::of(&key).distance(&self.local);
         self.remove(&place, &peer.id);
         if self.used.get(&peer.id).is_some_and(|used| *used >= self.limit_per_peer) {
             return Err(Refused::PeerQuota);
         }
-        self.make_room(&place)?;
+        let gone = self.make_room(&place)?;
         let provided = self.keys.entry(place).or_insert_with(|| Provided { key, providers: BTreeMap::new() });
-        provided.providers.insert(peer.id, Provider { addresses: peer.addresses, received: now });
-        self.ages.insert((now, place, peer.id));
+        let expires = now + PROVIDER_LIFETIME.saturating_sub(age);
+        provided.providers.insert(peer.id, Provider { addresses: peer.addresses, expires });
+        self.ages.insert((expires, place, peer.id));
         *self.used.entry(peer.id).or_default() += 1;
-        Ok(())
+        Ok(gone)
     }
 
     /// The providers of `key`, the newest first, at most [`MAX_PEERS`].
     pub(crate) fn get(&self, now: Duration, key: &[u8]) -> Vec<PeerInfo> {
         let provided = self.keys.get(&Key::of(key).distance(&self.local)).filter(|provided| provided.key == key);
-        let alive = |provider: &Provider, lifetime| now.saturating_sub(provider.received) < lifetime;
+        let alive = |provider: &Provider, lifetime| provider.expires + lifetime > now + PROVIDER_LIFETIME;
         let mut found: Vec<_> = provided
             .iter()
             .flat_map(|provided| &provided.providers)
             .filter(|(_, provider)| alive(provider, PROVIDER_LIFETIME))
             .collect();
-        found.sort_by_key(|(_, provider)| core::cmp::Reverse(provider.received));
+        found.sort_by_key(|(_, provider)| core::cmp::Reverse(provider.expires));
         found.truncate(MAX_PEERS);
         let addresses = |provider: &Provider| match alive(provider, PROVIDER_ADDRESS_LIFETIME) {
             true => provider.addresses.clone(),
@@ -88,54 +102,53 @@ impl Providers {
         found.into_iter().map(|(id, provider)| PeerInfo { id: *id, addresses: addresses(provider) }).collect()
     }
 
-    /// Drops what has expired.
-    pub(crate) fn expire(&mut self, now: Duration) {
+    /// Drops what has expired, and returns it.
+    pub(crate) fn expire(&mut self, now: Duration) -> Vec<Gone> {
+        let mut gone = Vec::new();
         while self.next_timeout().is_some_and(|at| at <= now)
             && let Some((_, place, peer)) = self.ages.first().copied()
         {
-            self.remove(&place, &peer);
+            gone.extend(self.remove(&place, &peer));
         }
+        gone
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        self.ages.first().map(|(received, _, _)| *received + PROVIDER_LIFETIME)
+        self.ages.first().map(|(expires, _, _)| *expires)
     }
 
-    fn make_room(&mut self, place: &Distance) -> Result<(), Refused> {
+    fn make_room(&mut self, place: &Distance) -> Result<Option<Gone>, Refused> {
         let oldest = |provided: &Provided| {
-            provided.providers.iter().min_by_key(|(_, provider)| provider.received).map(|(id, _)| *id)
+            provided.providers.iter().min_by_key(|(_, provider)| provider.expires).map(|(id, _)| *id)
         };
         let crowded = self.keys.get(place).filter(|provided| provided.providers.len() >= PROVIDERS_PER_KEY);
         let loser = if crowded.is_some() {
             crowded.and_then(oldest).map(|peer| (*place, peer))
         } else if self.len() < self.limit {
-            return Ok(());
+            return Ok(None);
         } else {
             let farthest = self.keys.last_key_value().filter(|(farthest, _)| *farthest > place);
             farthest.and_then(|(farthest, provided)| Some((*farthest, oldest(provided)?)))
         };
         let (farthest, peer) = loser.ok_or(Refused::Full)?;
-        self.remove(&farthest, &peer);
-        Ok(())
+        Ok(self.remove(&farthest, &peer))
     }
 
-    fn remove(&mut self, place: &Distance, peer: &PeerId) {
-        let Some(provided) = self.keys.get_mut(place) else {
-            return;
-        };
-        let Some(provider) = provided.providers.remove(peer) else {
-            return;
-        };
+    fn remove(&mut self, place: &Distance, peer: &PeerId) -> Option<Gone> {
+        let provided = self.keys.get_mut(place)?;
+        let provider = provided.providers.remove(peer)?;
+        let gone = Gone { key: provided.key.clone(), peer: *peer };
         if provided.providers.is_empty() {
             self.keys.remove(place);
         }
-        self.ages.remove(&(provider.received, *place, *peer));
+        self.ages.remove(&(provider.expires, *place, *peer));
         if let Some(used) = self.used.get_mut(peer) {
             *used -= 1;
             if *used == 0 {
                 self.used.remove(peer);
             }
         }
+        Some(gone)
     }
 }
 
@@ -193,12 +206,12 @@ mod tests {
     fn addresses_go_after_a_day_and_records_after_two() {
         let mut providers = providers();
         let key = Bytes::from_static(b"key");
-        providers.add(HOUR, key.clone(), info(1)).unwrap();
+        providers.add(HOUR, Duration::ZERO, key.clone(), info(1)).unwrap();
         assert_eq!(providers.get(HOUR * 24, &key), [info(1)]);
         assert_eq!(providers.get(HOUR * 25, &key), [PeerInfo { id: peer(1), addresses: Vec::new() }]);
         assert_eq!(providers.get(HOUR * 49, &key), []);
         assert_eq!(providers.next_timeout(), Some(HOUR * 49));
-        providers.add(HOUR * 20, key.clone(), info(1)).unwrap();
+        providers.add(HOUR * 20, Duration::ZERO, key.clone(), info(1)).unwrap();
         assert_eq!(providers.len(), 1);
         providers.expire(HOUR * 49);
         assert_eq!(providers.get(HOUR * 50, &key).len(), 1);
@@ -207,19 +220,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_announced_before_a_restart_goes_on_to_age() {
+        let mut providers = providers();
+        let key = Bytes::from_static(b"key");
+        providers.add(HOUR, HOUR * 30, key.clone(), info(1)).unwrap();
+        assert_eq!(providers.get(HOUR, &key), [PeerInfo { id: peer(1), addresses: Vec::new() }]);
+        assert_eq!(providers.next_timeout(), Some(HOUR * 19));
+        assert_eq!(providers.expire(HOUR * 19), [Gone { key, peer: peer(1) }]);
+    }
+
+    #[test]
     fn a_key_and_a_peer_have_bounds() {
         let mut providers = providers();
         let key = Bytes::from_static(b"key");
         for n in 0..300 {
-            providers.add(HOUR * n, key.clone(), info(n)).unwrap();
+            providers.add(HOUR * n, Duration::ZERO, key.clone(), info(n)).unwrap();
         }
         assert_eq!(providers.len(), PROVIDERS_PER_KEY);
         assert_eq!(providers.get(HOUR * 300, &key)[0], info(299));
         for n in 0..10_u8 {
-            providers.add(HOUR, vec![n].into(), info(999)).unwrap();
+            providers.add(HOUR, Duration::ZERO, vec![n].into(), info(999)).unwrap();
         }
-        assert_eq!(providers.add(HOUR, key, info(999)), Err(Refused::PeerQuota));
-        providers.add(HOUR, vec![3].into(), info(999)).unwrap();
+        assert_eq!(providers.add(HOUR, Duration::ZERO, key, info(999)), Err(Refused::PeerQuota));
+        providers.add(HOUR, Duration::ZERO, vec![3].into(), info(999)).unwrap();
     }
 
     #[test]
@@ -243,7 +266,7 @@ mod tests {
             let mut providers = Providers::new(Key::of(b"local"), 12, 5);
             for (at, (n, key)) in steps.into_iter().enumerate() {
                 let now = HOUR * at as u32;
-                let _ = providers.add(now, vec![key].into(), info(n));
+                let _ = providers.add(now, Duration::ZERO, vec![key].into(), info(n));
                 providers.expire(now);
                 let held: usize = providers.keys.values().map(|provided| provided.providers.len()).sum();
                 prop_assert_eq!(held, providers.len());

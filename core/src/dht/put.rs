@@ -1,5 +1,6 @@
 //! Sending one thing to many peers and counting what they say: PUT_VALUE and ADD_PROVIDER.
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 
 use libp2p_identity::PeerId;
@@ -37,18 +38,77 @@ pub(crate) struct Fanout {
     request: Request,
     /// How many acks make it a success.
     need: usize,
+    began: Duration,
+    /// Whether more peers may be added.
+    open: bool,
+    sent: BTreeSet<PeerId>,
     to_send: Vec<PeerInfo>,
     waiting: BTreeSet<PeerId>,
     tally: Tally,
-    decided: bool,
+    stage: Stage,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// Enough peers took it; the others have until then to be in the result.
+    Lingering(Duration),
+    Decided,
+}
+
+/// One record is sent to no more peers than this, however many of them do not take it.
+const MAX_TARGETS: usize = 100;
+/// Whoever answers as fast as those before still gets into the result.
+const MIN_LINGER: Duration = Duration::from_millis(10);
+const MAX_LINGER: Duration = Duration::from_millis(40);
+
 impl Fanout {
-    pub(crate) fn new(request: Request, to: Vec<PeerInfo>, need: usize) -> Self {
-        let waiting: BTreeSet<_> = to.iter().map(|peer| peer.id).collect();
-        let mut seen = BTreeSet::new();
-        let to_send = to.into_iter().filter(|peer| seen.insert(peer.id)).collect();
-        Self { request, need, to_send, waiting, tally: Tally::default(), decided: false }
+    /// Sends `request` to each of `to` once. A success needs `need` acks, or all of them where there are fewer peers.
+    pub(crate) fn new(now: Duration, request: Request, to: Vec<PeerInfo>, need: usize) -> Self {
+        let mut fanout = Self::open(now, request, need);
+        to.into_iter().for_each(|peer| fanout.add(peer));
+        fanout.close();
+        fanout
+    }
+
+    /// Sends `request` to each peer that is added.
+    pub(crate) fn open(now: Duration, request: Request, need: usize) -> Self {
+        Self {
+            request,
+            need,
+            began: now,
+            open: true,
+            sent: BTreeSet::new(),
+            to_send: Vec::new(),
+            waiting: BTreeSet::new(),
+            tally: Tally::default(),
+            stage: Stage::Open,
+        }
+    }
+
+    /// Sends it to this peer too, unless it was sent it already, or too many were.
+    pub(crate) fn add(&mut self, peer: PeerInfo) {
+        if self.sent.len() < MAX_TARGETS && self.sent.insert(peer.id) {
+            self.waiting.insert(peer.id);
+            self.to_send.push(peer);
+        }
+    }
+
+    /// Nobody is added any more, as it seems.
+    pub(crate) fn close(&mut self) {
+        self.open = false;
+    }
+
+    /// Whoever has not answered is not waited for any longer.
+    pub(crate) fn abandon(&mut self) {
+        self.open = false;
+        self.tally.failed += self.waiting.len();
+        self.waiting.clear();
+    }
+
+    /// Somebody may be added again.
+    pub(crate) fn reopen(&mut self) {
+        self.open = true;
     }
 
     pub(crate) fn request(&self) -> &Request {
@@ -78,14 +138,33 @@ impl Fanout {
         Tally { waiting: self.waiting.len(), ..self.tally }
     }
 
-    /// Whether the result has just become certain: enough acks, or nobody left to give one. Tells it once.
-    pub(crate) fn decide(&mut self) -> Option<bool> {
-        let success = self.tally.acked >= self.need;
-        if self.decided || !(success || self.waiting.is_empty()) {
+    /// Whether the result has just become certain: enough acks and a moment for the others, or nobody left to give
+    /// one. Tells it once.
+    pub(crate) fn decide(&mut self, now: Duration) -> Option<bool> {
+        let need = if self.open { self.need } else { self.need.min(self.sent.len()) };
+        let success = self.tally.acked >= need.max(1);
+        if self.stage == Stage::Open && success {
+            let linger = (now.saturating_sub(self.began) / 4).clamp(MIN_LINGER, MAX_LINGER);
+            self.stage = Stage::Lingering(now + linger);
+        }
+        let over = match self.stage {
+            Stage::Open => false,
+            Stage::Lingering(until) => until <= now,
+            Stage::Decided => return None,
+        };
+        if !over && (self.open || !self.waiting.is_empty()) {
             return None;
         }
-        self.decided = true;
+        self.stage = Stage::Decided;
         Some(success)
+    }
+
+    /// When [`decide`](Self::decide) is to be asked again.
+    pub(crate) fn lingers_until(&self) -> Option<Duration> {
+        match self.stage {
+            Stage::Lingering(until) => Some(until),
+            Stage::Open | Stage::Decided => None,
+        }
     }
 }
 
@@ -108,11 +187,14 @@ mod tests {
     use crate::dht::message::ValueRecord;
     use crate::dht::testing::peer;
 
+    const START: Duration = Duration::from_secs(9);
+    const MS: Duration = Duration::from_millis(1);
+
     fn fanout(peers: u32, need: usize) -> Fanout {
         let to = (0..peers).map(|n| PeerInfo { id: peer(n), addresses: Vec::new() });
         let record = ValueRecord { key: "k".into(), value: "v".into(), received: None };
         let to = to.clone().chain(to).collect();
-        Fanout::new(Request::PutValue { record }, to, need)
+        Fanout::new(START, Request::PutValue { record }, to, need)
     }
 
     fn echo(value: &'static str) -> Response {
@@ -133,20 +215,28 @@ mod tests {
         assert_eq!(answer(3, Err(RpcError::Timeout)), Some(Outcome::Failed(RpcError::Timeout)));
         assert_eq!(answer(9, Ok(&echo("v"))), None);
         assert_eq!(put.tally(), Tally { acked: 1, refused: 2, failed: 1, waiting: 2 });
-        assert_eq!(put.decide(), None);
+        assert_eq!(put.decide(START), None);
         put.on_answer(&peer(4), Ok(&echo("v")));
-        assert_eq!(put.decide(), Some(true));
-        assert_eq!(put.decide(), None);
+        // Enough took it, and the last one gets a moment.
+        assert_eq!(put.decide(START + 100 * MS), None);
+        assert_eq!(put.lingers_until(), Some(START + 125 * MS));
+        assert_eq!(put.decide(START + 124 * MS), None);
+        assert_eq!(put.decide(START + 125 * MS), Some(true));
+        assert_eq!(put.decide(START + 126 * MS), None);
+        assert_eq!(put.lingers_until(), None);
     }
 
     #[test]
     fn a_put_fails_only_when_nobody_is_left() {
         let mut put = fanout(2, 2);
         put.on_answer(&peer(0), Err(RpcError::DialFailed));
-        assert_eq!(put.decide(), None);
+        assert_eq!(put.decide(START), None);
         put.on_answer(&peer(1), Ok(&echo("v")));
-        assert_eq!(put.decide(), Some(false));
-        assert_eq!(fanout(0, 1).decide(), Some(false));
-        assert_eq!(fanout(3, 0).decide(), Some(true));
+        assert_eq!(put.decide(START), Some(false));
+        assert_eq!(fanout(0, 1).decide(START), Some(false));
+        // Where there are fewer peers than acks are wanted, all of them are enough.
+        let mut all = fanout(1, 10);
+        all.on_answer(&peer(0), Ok(&echo("v")));
+        assert_eq!(all.decide(START), Some(true));
     }
 }

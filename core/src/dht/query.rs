@@ -12,10 +12,13 @@ use super::get::Get;
 use super::lookup::Lookup;
 use super::message::{PeerInfo, Request, Response, ValueRecord};
 use super::output::{Event, QueryId};
-use super::put::{Fanout, outcome};
+use super::put::{Fanout, Outcome, outcome};
 use super::rpc::RpcError;
+use crate::name::Name;
 use crate::record::Checks;
 
+/// How long a walk that a put may follow is kept.
+const HOLD: Duration = Duration::from_secs(30);
 /// Providers that one search tells of at most, whatever it was asked for.
 const MAX_PROVIDERS: usize = 1000;
 
@@ -51,6 +54,7 @@ pub(crate) struct Answer<'a> {
 /// What a query needs to know beside its own state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Context {
+    pub(crate) now: Duration,
     pub(crate) checks: Checks,
     pub(crate) k: usize,
     pub(crate) holders: usize,
@@ -62,8 +66,8 @@ pub(crate) enum Goal {
     Upkeep(Upkeep),
     FindPeer(PeerInfo),
     Get(Box<Get>),
-    /// Announce ourselves, as this peer, at the nearest peers.
-    Provide(PeerInfo),
+    /// The nearest peers, for what is sent to them.
+    Send,
     FindProviders {
         want: usize,
         found: BTreeSet<PeerId>,
@@ -79,27 +83,53 @@ struct Walk {
     reached: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Towards the goal.
+    Walking,
+    /// What a put must know first is known; it waits for the put.
+    Holding,
+    /// Sending, and looking for more of the nearest while they are not all known.
+    Sending,
+    /// The result was told.
+    Done,
+}
+
 #[derive(Debug)]
 pub(crate) struct Query {
     id: QueryId,
     /// When it ends with what it has, on the monotonic clock.
-    pub(crate) deadline: Duration,
+    deadline: Duration,
     walk: Option<Walk>,
     send: Option<Fanout>,
-    /// The result was told.
-    done: bool,
+    stage: Stage,
     /// Questions that are out.
     out: usize,
 }
 
 impl Query {
+    /// A walk with a goal.
     pub(crate) fn walk(id: QueryId, deadline: Duration, lookup: Lookup, request: Request, goal: Goal) -> Self {
         let walk = Walk { lookup, request, goal, reached: false };
-        Self { id, deadline, walk: Some(walk), send: None, done: false, out: 0 }
+        Self { id, deadline, walk: Some(walk), send: None, stage: Stage::Walking, out: 0 }
     }
 
+    /// Something sent to given peers.
     pub(crate) fn send(id: QueryId, deadline: Duration, fanout: Fanout) -> Self {
-        Self { id, deadline, walk: None, send: Some(fanout), done: false, out: 0 }
+        Self { id, deadline, walk: None, send: Some(fanout), stage: Stage::Sending, out: 0 }
+    }
+
+    /// Something sent to the nearest peers while a walk finds them.
+    pub(crate) fn spread(id: QueryId, deadline: Duration, lookup: Lookup, request: Request, fanout: Fanout) -> Self {
+        let walk = Walk { lookup, request, goal: Goal::Send, reached: false };
+        Self { id, deadline, walk: Some(walk), send: Some(fanout), stage: Stage::Sending, out: 0 }
+    }
+
+    /// Goes on, from holding, with something for the nearest peers.
+    pub(crate) fn attach(&mut self, deadline: Duration, fanout: Fanout) {
+        self.deadline = deadline;
+        self.send = Some(fanout);
+        self.stage = Stage::Sending;
     }
 
     /// The upkeep lookup that this is, if it is one.
@@ -111,12 +141,31 @@ impl Query {
     }
 
     pub(crate) fn is_done(&self) -> bool {
-        self.done
+        self.stage == Stage::Done
+    }
+
+    /// The name that a walk has ended at and that a put may follow to.
+    pub(crate) fn holds(&self) -> Option<&Name> {
+        match &self.walk.as_ref().filter(|_| self.stage == Stage::Holding)?.goal {
+            Goal::Get(get) => Some(get.name()),
+            _ => None,
+        }
+    }
+
+    /// When [`on_time`](Self::on_time) is to be called; never once it is done.
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        let lingers = self.send.as_ref().and_then(Fanout::lingers_until);
+        (!self.is_done()).then(|| lingers.unwrap_or(self.deadline).min(self.deadline))
+    }
+
+    /// The lookup, once it has run to its end and tells how dense the network is there.
+    pub(crate) fn ended_lookup(&self) -> Option<&Lookup> {
+        self.walk.as_ref().map(|walk| &walk.lookup).filter(|lookup| lookup.is_done() && !lookup.is_exhausted())
     }
 
     /// Whether nothing more can come of it.
     pub(crate) fn is_closed(&self) -> bool {
-        self.done && self.out == 0
+        self.is_done() && self.out == 0
     }
 
     /// A question that was asked has been answered, or never will be.
@@ -131,6 +180,9 @@ impl Query {
                     && let Some(outcome) = send.on_answer(peer, result)
                 {
                     actions.push(Action::Tell(Event::Receipt { query, peer: *peer, outcome }));
+                    if let (Outcome::Failed(_), Some(walk)) = (outcome, &mut self.walk) {
+                        walk.lookup.unreached(peer, false);
+                    }
                 }
             }
             Role::Correct => {
@@ -158,7 +210,7 @@ impl Query {
                     let record = Box::new(best.clone());
                     actions.push(Action::Tell(Event::Found { query, record, from: *peer }));
                 }
-                if self.done {
+                if self.stage == Stage::Done {
                     walk.correct(context, actions, &mut self.out);
                 }
             }
@@ -185,47 +237,76 @@ impl Query {
         }
     }
 
-    /// A peer that was asked is slow. It matters only to a walk: everything else waits to the end.
+    /// A peer that was asked is slow: others are asked, or sent to, beside it.
     pub(crate) fn on_slow(&mut self, context: &Context, role: Role, peer: &PeerId, actions: &mut Vec<Action>) {
-        if let (Role::Walk, Some(walk)) = (role, &mut self.walk) {
-            walk.lookup.slow(peer);
+        if let Some(walk) = &mut self.walk {
+            match role {
+                Role::Walk => walk.lookup.slow(peer),
+                Role::Send => walk.lookup.unreached(peer, true),
+                Role::Correct => return,
+            }
             self.advance(context, actions);
         }
     }
 
-    /// The time of the query is over: it ends with what it has.
-    pub(crate) fn on_deadline(&mut self, context: &Context, actions: &mut Vec<Action>) {
-        if !self.done && self.send.is_none() {
-            self.finish_walk(context, false, actions);
-            self.advance(context, actions);
+    /// Its time has come: what is past its deadline ends with what it has.
+    pub(crate) fn on_time(&mut self, context: &Context, actions: &mut Vec<Action>) {
+        if self.deadline <= context.now {
+            match self.stage {
+                Stage::Walking => self.finish_walk(context, false, actions),
+                Stage::Holding => self.stage = Stage::Done,
+                Stage::Sending => {
+                    if let Some(send) = &mut self.send {
+                        send.abandon();
+                    }
+                }
+                Stage::Done => {}
+            }
         }
+        self.advance(context, actions);
     }
 
     /// Goes on as far as possible without another answer.
     pub(crate) fn advance(&mut self, context: &Context, actions: &mut Vec<Action>) {
-        if self.done {
-            self.drain_send(actions);
-            return;
-        }
-        if self.send.is_none() {
+        if self.stage == Stage::Walking {
             self.advance_walk(context, actions);
         }
-        self.drain_send(actions);
-        if let Some(send) = &mut self.send
-            && let Some(success) = send.decide()
+        self.send_on(context, actions);
+        if let (Stage::Sending, Some(send)) = (self.stage, &mut self.send)
+            && let Some(success) = send.decide(context.now)
         {
-            self.done = true;
+            self.stage = Stage::Done;
             let done = Event::PutDone { query: self.id, success, tally: send.tally() };
             actions.push(Action::Tell(done));
         }
     }
 
-    fn drain_send(&mut self, actions: &mut Vec<Action>) {
-        if let Some(send) = &mut self.send {
-            for peer in send.take_targets() {
-                self.out += 1;
-                actions.push(Action::Ask(peer, send.request().clone(), Role::Send));
+    /// Sends to those who should have it and have not been sent it, and looks for more of them. It goes on when the result
+    /// was told, for as long as answers come before the deadline.
+    fn send_on(&mut self, context: &Context, actions: &mut Vec<Action>) {
+        let Some(send) = &mut self.send else { return };
+        if let Some(walk) = &mut self.walk
+            && context.now < self.deadline
+        {
+            loop {
+                walk.lookup.targets().into_iter().for_each(|peer| send.add(peer));
+                if walk.lookup.knows_nearest() {
+                    send.close();
+                    break;
+                }
+                send.reopen();
+                while let Some(peer) = walk.lookup.next() {
+                    self.out += 1;
+                    actions.push(Action::Ask(peer, walk.request.clone(), Role::Walk));
+                }
+                if !walk.lookup.is_done() {
+                    break;
+                }
             }
+        }
+        for peer in send.take_targets() {
+            self.out += 1;
+            actions.push(Action::Ask(peer, send.request().clone(), Role::Send));
         }
     }
 
@@ -254,27 +335,24 @@ impl Query {
             return;
         };
         let (query, closest) = (self.id, walk.lookup.closest());
-        self.done = true;
+        self.stage = Stage::Done;
         let asked = walk.lookup.asked();
         tracing::debug!(query = query.0, asked, answered = closest.len(), complete, "walk done");
         let event = match &walk.goal {
             Goal::Closest => Event::ClosestDone { query, closest },
-            Goal::Upkeep(_) => return,
+            Goal::Upkeep(_) | Goal::Send => return,
             Goal::FindPeer(peer) => Event::FindPeerDone { query, peer: peer.clone(), reached: walk.reached },
             Goal::FindProviders { found, .. } => Event::ProvidersDone { query, found: found.len() },
             Goal::Get(get) => {
-                let near = walk.answers_near();
+                let near = walk.lookup.answers_near();
                 let freshness = get.freshness(context.k, context.holders, near, complete);
                 let best = get.best().cloned().map(Box::new);
-                actions.push(Action::Tell(Event::GetDone { query, best, freshness, closest }));
+                if !get.corrects {
+                    self.stage = Stage::Holding;
+                    self.deadline = context.now + HOLD;
+                }
+                actions.push(Action::Tell(Event::GetDone { query, best, freshness, asked, closest }));
                 return walk.correct(context, actions, &mut self.out);
-            }
-            Goal::Provide(ourselves) => {
-                let key = walk.request.key().to_vec().into();
-                let request = Request::AddProvider { key, providers: vec![ourselves.clone()] };
-                self.send = Some(Fanout::new(request, closest, 1));
-                self.done = false;
-                return;
             }
         };
         actions.push(Action::Tell(event));
@@ -284,14 +362,9 @@ impl Query {
 impl Walk {
     fn is_satisfied(&self, context: &Context) -> bool {
         match &self.goal {
-            Goal::Get(get) => get.is_satisfied(context.k, context.holders, self.answers_near()),
+            Goal::Get(get) => get.is_satisfied(context.k, context.holders, self.lookup.answers_near()),
             _ => self.reached,
         }
-    }
-
-    /// Answers among the k nearest; `None` before the walk converged, when the nearest known are not yet the nearest.
-    fn answers_near(&self) -> Option<usize> {
-        self.lookup.has_converged().then(|| self.lookup.answers_near())
     }
 
     /// The PUT_VALUE that brings a peer up to date.
@@ -328,6 +401,11 @@ impl Walk {
 }
 
 impl Goal {
+    /// Whether a few of the nearest peers are enough.
+    pub(crate) fn is_brief(&self) -> bool {
+        matches!(self, Self::Get(get) if get.is_brief())
+    }
+
     /// A search for at most `want` providers.
     pub(crate) fn find_providers(want: usize) -> Self {
         Self::FindProviders { want: want.min(MAX_PROVIDERS), found: BTreeSet::new() }
@@ -342,8 +420,12 @@ mod tests {
     use crate::dht::lookup::Params;
     use crate::dht::testing::{Publisher, START, address, peer};
 
-    const CONTEXT: Context =
-        Context { checks: Checks { at: START.wall, tolerance: Duration::ZERO }, k: 20, holders: 15 };
+    const CONTEXT: Context = Context {
+        now: START.monotonic,
+        checks: Checks { at: START.wall, tolerance: Duration::ZERO },
+        k: 20,
+        holders: 15,
+    };
 
     fn info(n: u32) -> PeerInfo {
         PeerInfo { id: peer(n), addresses: vec![address(n)] }
@@ -351,8 +433,8 @@ mod tests {
 
     fn query(request: Request, goal: Goal, starts: core::ops::Range<u32>) -> Query {
         let params = Params { k: 20, alpha: 10, beta: 3 };
-        let lookup = Lookup::new(peer(0), Key::of(request.key()), params, starts.map(info));
-        Query::walk(QueryId(0), Duration::from_secs(60), lookup, request, goal)
+        let lookup = Lookup::new(peer(0), Key::of(request.key()), params, None, starts.map(info));
+        Query::walk(QueryId(0), Duration::from_secs(2000), lookup, request, goal)
     }
 
     /// Lets the query act; returns whom it asks, and what it tells.
@@ -422,14 +504,23 @@ mod tests {
     fn the_deadline_ends_a_walk_with_what_it_has() {
         let mut query = query(Request::FindNode { key: "key".into() }, Goal::Closest, 1..30);
         act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
-        let (asked, told) = act(&mut query, |query, actions| query.on_deadline(&CONTEXT, actions));
+        let late = Context { now: Duration::from_secs(2000), ..CONTEXT };
+        assert_eq!(query.next_timeout(), Some(late.now));
+        let (asked, told) = act(&mut query, |query, actions| query.on_time(&CONTEXT, actions));
+        assert_eq!((asked, told), (vec![], vec![]));
+        let (asked, told) = act(&mut query, |query, actions| query.on_time(&late, actions));
         assert_eq!((asked, told), (vec![], vec![Event::ClosestDone { query: QueryId(0), closest: vec![] }]));
         assert!(query.is_done() && !query.is_closed());
     }
 
     #[test]
     fn what_is_provided_goes_to_those_that_answered() {
-        let mut query = query(Request::FindNode { key: "key".into() }, Goal::Provide(info(0)), 1..3);
+        let lookup =
+            Lookup::new(peer(0), Key::of(b"key"), Params { k: 20, alpha: 10, beta: 3 }, None, (1..3).map(info));
+        let request = Request::AddProvider { key: "key".into(), providers: vec![info(0)] };
+        let fanout = Fanout::open(START.monotonic, request, 10);
+        let find = Request::FindNode { key: "key".into() };
+        let mut query = Query::spread(QueryId(0), Duration::from_secs(2000), lookup, find, fanout);
         act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
         let nobody = Response::FindNode { closer: Vec::new() };
         assert_eq!(answer(&mut query, Role::Walk, 1, Err(RpcError::Reset), &[]), (vec![], vec![]));
@@ -437,5 +528,34 @@ mod tests {
         let (_, told) = answer(&mut query, Role::Send, 2, Ok(&Response::AddProvider), &[]);
         assert!(matches!(&told[..], [Event::Receipt { .. }, Event::PutDone { success: true, .. }]), "{told:?}");
         assert!(query.is_closed());
+    }
+
+    #[test]
+    fn who_knows_the_density_sends_before_all_have_answered_and_replaces_the_dead() {
+        // 2,000 peers; the thirty nearest to the key are known, none of them has been asked.
+        let mut order: Vec<u32> = (1..2001).collect();
+        order.sort_by_key(|n| Key::of_peer(&peer(*n)).distance(&Key::of(b"key")));
+        let params = Params { k: 20, alpha: 10, beta: 3 };
+        let starts = order[..30].iter().map(|n| info(*n));
+        let lookup = Lookup::new(peer(0), Key::of(b"key"), params, Some(2000.0), starts);
+        let request = Request::AddProvider { key: "key".into(), providers: vec![info(0)] };
+        let find = Request::FindNode { key: "key".into() };
+        let fanout = Fanout::open(START.monotonic, request, 10);
+        let mut query = Query::spread(QueryId(0), Duration::from_secs(2000), lookup, find, fanout);
+        let (sent, _) = act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
+        assert_eq!(sent, order[..20].iter().map(|n| peer(*n)).collect::<Vec<_>>());
+        // One is dead and one is slow: the next nearest take their places.
+        let (sent, _) = answer(&mut query, Role::Send, order[3], Err(RpcError::DialFailed), &[]);
+        assert_eq!(sent, [peer(order[20])]);
+        let (sent, _) = act(&mut query, |query, actions| query.on_slow(&CONTEXT, Role::Send, &peer(order[5]), actions));
+        assert_eq!(sent, [peer(order[21])]);
+        let mut told = Vec::new();
+        for n in &order[6..16] {
+            told.extend(answer(&mut query, Role::Send, *n, Ok(&Response::AddProvider), &[]).1);
+        }
+        let later = Context { now: CONTEXT.now + Duration::from_secs(1), ..CONTEXT };
+        told.extend(act(&mut query, |query, actions| query.on_time(&later, actions)).1);
+        assert!(matches!(told.last(), Some(Event::PutDone { success: true, .. })), "{told:?}");
+        assert!(!query.is_closed(), "the others are still on their way");
     }
 }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
+use libp2p_identity::PeerId;
 use thiserror::Error;
 
 use super::message::{PeerInfo, Request};
@@ -66,6 +67,8 @@ pub(crate) struct Pending<P> {
 pub(crate) struct Rpcs<P> {
     next: u64,
     pending: BTreeMap<RpcId, Pending<P>>,
+    /// How many questions are out to each peer.
+    by_peer: BTreeMap<PeerId, u32>,
     /// Both of a question's time-outs; they are told apart by comparing with `Pending::slow`.
     timers: BTreeSet<(Duration, RpcId)>,
 }
@@ -81,7 +84,7 @@ pub(crate) enum Expired {
 
 impl<P> Rpcs<P> {
     pub(crate) fn new() -> Self {
-        Self { next: 0, pending: BTreeMap::new(), timers: BTreeSet::new() }
+        Self { next: 0, pending: BTreeMap::new(), by_peer: BTreeMap::new(), timers: BTreeSet::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -102,6 +105,7 @@ impl<P> Rpcs<P> {
         let slow = patience.filter(|patience| *patience < HARD_TIMEOUT).map(|patience| now + patience);
         self.timers.extend(slow.map(|at| (at, id)));
         self.timers.insert((now + HARD_TIMEOUT, id));
+        *self.by_peer.entry(peer.id).or_default() += 1;
         self.pending.insert(id, Pending { peer, request, sent: now, purpose, slow });
         id
     }
@@ -123,7 +127,18 @@ impl<P> Rpcs<P> {
         if let Some(slow) = pending.slow {
             self.timers.remove(&(slow, id));
         }
+        if let Some(count) = self.by_peer.get_mut(&pending.peer.id) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_peer.remove(&pending.peer.id);
+            }
+        }
         Some(pending)
+    }
+
+    /// Whether a question to the peer is out.
+    pub(crate) fn is_asking(&self, peer: &PeerId) -> bool {
+        self.by_peer.contains_key(peer)
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
@@ -155,11 +170,12 @@ mod tests {
         assert_eq!(rpcs.next_timeout(), Some(2 * second));
         assert_eq!(rpcs.expire(2 * second), Some(Expired::Slow(first)));
         assert!(rpcs.finish(other).is_some());
+        assert!(rpcs.is_asking(&peer(1)));
         assert!(rpcs.finish(other).is_none());
         assert_eq!(rpcs.next_timeout(), Some(11 * second));
         assert_eq!(rpcs.expire(12 * second), Some(Expired::Over(first)));
         assert!(rpcs.finish(first).is_some());
-        assert_eq!((rpcs.len(), rpcs.next_timeout()), (0, None));
+        assert_eq!((rpcs.len(), rpcs.next_timeout(), rpcs.is_asking(&peer(1))), (0, None, false));
         assert!(rpcs.expire(99 * second).is_none());
     }
 }

@@ -1,32 +1,38 @@
 //! Serving others: what each request is answered with.
 
+use core::time::Duration;
+
+use bytes::Bytes;
 use libp2p_identity::PeerId;
 
 use super::config::Limits;
+use super::kept::{Tag, drop_provider, drop_value, keep_provider, keep_value};
 use super::key::Key;
-use super::message::{PeerInfo, Request, Response};
-use super::output::Persist;
+use super::message::{PeerInfo, Request, Response, ValueRecord};
 use super::peers::Peers;
-use super::provide::Providers;
+use super::provide::{PROVIDER_LIFETIME, Providers};
 use super::values::{Refused, Values};
-use crate::time::Now;
+use crate::store::Write;
+use crate::time::{Now, Timestamp};
 
 /// What is kept for others.
 #[derive(Debug)]
 pub(crate) struct Server {
+    tag: Tag,
     pub(crate) values: Values,
     pub(crate) providers: Providers,
 }
 
 impl Server {
-    pub(crate) fn new(local: Key, limits: &Limits) -> Self {
+    pub(crate) fn new(tag: Tag, local: Key, limits: &Limits) -> Self {
         Self {
+            tag,
             values: Values::new(local, limits.values),
             providers: Providers::new(local, limits.providers, limits.providers_per_peer),
         }
     }
 
-    /// Answers a request of `from`; `local` is ourselves. What changes in the store is left in `persist`.
+    /// Answers a request of `from`; `local` is ourselves. What changes in the store is left in `writes`.
     pub(crate) fn answer(
         &mut self,
         now: Now,
@@ -34,7 +40,7 @@ impl Server {
         local: &PeerInfo,
         request: Request,
         peers: &Peers,
-        persist: &mut Vec<Persist>,
+        writes: &mut Vec<Write>,
     ) -> Result<Response, Refused> {
         let closer = |key: &[u8]| peers.closer(&Key::of(key), &from.id);
         Ok(match request {
@@ -63,12 +69,8 @@ impl Server {
                 // What we put ourselves is on nobody's account.
                 let account = (from.id != local.id).then_some(from.id);
                 let taken = self.values.put(now, account, record.clone(), now.wall)?;
-                persist.extend(taken.evicted.map(|key| Persist::Remove { key }));
-                persist.push(Persist::Store {
-                    key: record.key.clone(),
-                    value: record.value.clone(),
-                    received: taken.received,
-                });
+                writes.extend(taken.evicted.map(|key| drop_value(self.tag, &key)));
+                writes.push(keep_value(self.tag, &record.key, &record.value, taken.received));
                 Response::PutValue { record }
             }
             Request::AddProvider { key, providers } => {
@@ -77,7 +79,9 @@ impl Server {
                 if provider.addresses.is_empty() {
                     provider = peers.tidy(from);
                 }
-                self.providers.add(now.monotonic, key, provider)?;
+                let gone = self.providers.add(now.monotonic, Duration::ZERO, key.clone(), provider.clone())?;
+                writes.extend(gone.map(|gone| drop_provider(self.tag, &gone.key, &gone.peer)));
+                writes.push(keep_provider(self.tag, &key, &provider, now.wall));
                 Response::AddProvider
             }
             Request::GetProviders { key } => {
@@ -85,21 +89,51 @@ impl Server {
             }
         })
     }
+
+    /// Drops what has expired.
+    pub(crate) fn expire(&mut self, now: Now, writes: &mut Vec<Write>) {
+        writes.extend(self.values.expire(now).iter().map(|key| drop_value(self.tag, key)));
+        let gone = self.providers.expire(now.monotonic);
+        writes.extend(gone.iter().map(|gone| drop_provider(self.tag, &gone.key, &gone.peer)));
+    }
+
+    /// Takes a record that was kept before a restart. Returns the write that forgets it when it is not valid any more.
+    pub(crate) fn load_value(&mut self, now: Now, key: Bytes, value: Bytes, received: Timestamp) -> Option<Write> {
+        let record = ValueRecord { key: key.clone(), value, received: None };
+        match self.values.put(now, None, record, received) {
+            // Something newer came before this was read, and is in its place already.
+            Ok(_) | Err(Refused::Older) => None,
+            Err(_) => Some(drop_value(self.tag, &key)),
+        }
+    }
+
+    /// Takes a provider record that was kept before a restart. Returns the write that forgets it when it has expired.
+    pub(crate) fn load_provider(
+        &mut self,
+        now: Now,
+        key: Bytes,
+        provider: PeerInfo,
+        received: Timestamp,
+    ) -> Option<Write> {
+        let age = now.wall.saturating_since(received);
+        let drop = drop_provider(self.tag, &key, &provider.id);
+        let taken = age < PROVIDER_LIFETIME && self.providers.add(now.monotonic, age, key, provider).is_ok();
+        (!taken).then_some(drop)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dht::address::AddressPolicy;
+    use crate::dht::kept::tag;
     use crate::dht::message::ValueRecord;
     use crate::dht::testing::{Publisher, START, address, peer};
-    use bytes::Bytes;
-    use core::time::Duration;
 
     struct Bed {
         server: Server,
         peers: Peers,
-        persist: Vec<Persist>,
+        writes: Vec<Write>,
     }
 
     fn info(n: u32) -> PeerInfo {
@@ -112,11 +146,15 @@ mod tests {
             for n in 1..100 {
                 peers.met(Duration::ZERO, &info(n), Duration::ZERO, true);
             }
-            Self { server: Server::new(Key::of_peer(&peer(0)), &Limits::default()), peers, persist: Vec::new() }
+            Self {
+                server: Server::new(tag("/x"), Key::of_peer(&peer(0)), &Limits::default()),
+                peers,
+                writes: Vec::new(),
+            }
         }
 
         fn ask(&mut self, from: u32, request: Request) -> Result<Response, Refused> {
-            self.server.answer(START, &info(from), &info(0), request, &self.peers, &mut self.persist)
+            self.server.answer(START, &info(from), &info(0), request, &self.peers, &mut self.writes)
         }
     }
 
@@ -150,7 +188,7 @@ mod tests {
         );
         assert_eq!(bed.ask(1, Request::PutValue { record: wire(2) }), Ok(Response::PutValue { record: wire(2) }));
         assert_eq!(bed.ask(1, Request::PutValue { record: wire(1) }), Err(Refused::Older));
-        assert!(matches!(&bed.persist[..], [Persist::Store { value, .. }] if *value == wire(2).value));
+        assert_eq!(bed.writes, [keep_value(tag("/x"), &wire(2).key, &wire(2).value, START.wall)]);
         let Ok(Response::GetValue { record: Some(record), .. }) = bed.ask(2, get) else { panic!() };
         assert_eq!((record.value, record.received), (wire(2).value, Some(START.wall)));
     }

@@ -67,6 +67,8 @@ pub(crate) struct Table {
     /// Whether the diversity filter is on.
     diverse: bool,
     entries: BTreeMap<Key, Entry>,
+    /// How many entries are not suspected.
+    live: usize,
     buckets: BTreeMap<u32, Bucket>,
     /// How many entries are in each group.
     groups: BTreeMap<Group, usize>,
@@ -81,6 +83,7 @@ impl Table {
             k,
             diverse,
             entries: BTreeMap::new(),
+            live: 0,
             buckets: BTreeMap::new(),
             groups: BTreeMap::new(),
             checks: BTreeSet::new(),
@@ -93,7 +96,7 @@ impl Table {
 
     /// How many entries are not suspected.
     pub(crate) fn live(&self) -> usize {
-        self.entries.values().filter(|entry| entry.failures < SUSPECT).count()
+        self.live
     }
 
     pub(crate) fn contains(&self, key: &Key) -> bool {
@@ -103,6 +106,11 @@ impl Table {
     /// Whether the entry failed since it last answered.
     pub(crate) fn is_suspected(&self, key: &Key) -> bool {
         self.entries.get(key).is_some_and(|entry| entry.failures > 0)
+    }
+
+    /// Every entry.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = (&Key, PeerId)> {
+        self.entries.iter().map(|(key, entry)| (key, entry.peer))
     }
 
     /// The `n` entries nearest to `target` that are not suspected.
@@ -140,6 +148,7 @@ impl Table {
         let check = now + FIRST_CHECK;
         self.checks.insert((check, key));
         self.entries.insert(key, Entry { peer, groups, failures: 0, interval: FIRST_CHECK, check });
+        self.live += 1;
         Offer::Added
     }
 
@@ -163,6 +172,7 @@ impl Table {
     /// The entry answered.
     pub(crate) fn answered(&mut self, now: Duration, key: &Key) {
         if let Some(entry) = self.entries.get_mut(key) {
+            self.live += usize::from(entry.failures >= SUSPECT);
             entry.failures = 0;
             self.checks.remove(&(entry.check, *key));
             entry.check = now + entry.interval;
@@ -176,6 +186,7 @@ impl Table {
         let entry = self.entries.get_mut(key)?;
         if fault || entry.failures < SUSPECT {
             entry.failures += 1;
+            self.live -= usize::from(entry.failures == SUSPECT);
         }
         entry.interval = FIRST_CHECK;
         let failures = entry.failures;
@@ -210,6 +221,7 @@ impl Table {
         let Some(entry) = self.entries.remove(key) else {
             return false;
         };
+        self.live -= usize::from(entry.failures < SUSPECT);
         if let Some(bucket) = self.buckets.get_mut(&self.local.common_prefix(key)) {
             bucket.members.retain(|member| member != key);
         }
@@ -445,6 +457,7 @@ mod tests {
                 let members: usize = table.buckets.values().map(|bucket| bucket.members.len()).sum();
                 prop_assert_eq!(members, table.entries.len());
                 prop_assert_eq!(table.checks.len(), table.entries.len());
+                prop_assert_eq!(table.live, table.entries.values().filter(|entry| entry.failures < SUSPECT).count());
                 let grouped: usize = table.entries.values().map(|entry| entry.groups.len()).sum();
                 prop_assert_eq!(table.groups.values().sum::<usize>(), grouped);
                 prop_assert!(table.groups.values().all(|count| (1..=GROUP_PER_TABLE).contains(count)));

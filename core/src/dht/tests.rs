@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::get::Freshness;
+use super::kept::tag;
 use super::key::Key;
 use super::serve::Server;
 use super::testing::{Publisher, START, address, peer};
@@ -10,6 +11,7 @@ use super::world::{Behaviour, World, config, info};
 use super::*;
 use crate::name::Name;
 use crate::record::Verified;
+use crate::store::{Table, Write};
 use bytes::Bytes;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,14 +24,14 @@ struct Cost {
     took: Duration,
 }
 
-fn put(world: &mut World, node: usize, record: &Verified, need: usize) -> (Tally, Option<Verified>, Cost) {
+fn put(world: &mut World, node: usize, record: &Verified) -> (Tally, Option<Verified>, Cost) {
     let before = world.rpcs;
     let walk = world.call(node, |dht, now| dht.walk(now, *record.name()));
-    let ((best, closest), walked) = world.until(node, |event| match event {
-        Event::GetDone { query, best, closest, .. } if *query == walk => Some((best.clone(), closest.clone())),
+    let (best, walked) = world.until(node, |event| match event {
+        Event::GetDone { query, best, .. } if *query == walk => Some(best.clone()),
         _ => None,
     });
-    let put = world.call(node, |dht, now| dht.put(now, record, closest, need));
+    let put = world.call(node, |dht, now| dht.publish(now, record));
     let ((tally, success), sent) = world.until(node, |event| match event {
         Event::PutDone { query, tally, success } if *query == put => Some((*tally, *success)),
         _ => None,
@@ -64,7 +66,7 @@ fn published_by_one_found_by_all() {
     let mut world = World::settled(1, 100, 60);
     let publisher = Publisher::new(1);
     let first = publisher.record(1, LIFETIME);
-    let (tally, newest, cost) = put(&mut world, 0, &first, 10);
+    let (tally, newest, cost) = put(&mut world, 0, &first);
     assert!(tally.acked >= 10 && newest.is_none(), "{tally:?}");
     assert!(cost.rpcs <= 60 && cost.took < 3 * SECOND, "{cost:?}");
     world.run_for(20 * SECOND);
@@ -77,7 +79,7 @@ fn published_by_one_found_by_all() {
     }
     // The walk of an update finds what is to be newer than, and the update reaches everybody.
     let second = publisher.record(2, LIFETIME);
-    let (_, newest, _) = put(&mut world, 50, &second, 10);
+    let (_, newest, _) = put(&mut world, 50, &second);
     assert_eq!(newest, Some(first));
     for node in (0..100).step_by(7) {
         assert_eq!(get(&mut world, node, publisher.name(), Until::Answers(16)).0.as_ref(), Some(&second));
@@ -93,7 +95,7 @@ fn a_quarter_dead_slows_nothing_much() {
     world.kill(25, 2);
     let publisher = Publisher::new(1);
     let record = publisher.record(1, LIFETIME);
-    let (tally, _, cost) = put(&mut world, 0, &record, 10);
+    let (tally, _, cost) = put(&mut world, 0, &record);
     assert!(tally.acked >= 10 && cost.took < 4 * SECOND, "{tally:?} {cost:?}");
     world.run_for(20 * SECOND);
     let alive: Vec<usize> = (0..100).filter(|node| world.nodes[*node].alive).collect();
@@ -109,7 +111,7 @@ fn older_records_are_refused_and_stale_holders_corrected() {
     let mut world = World::settled(3, 100, 60);
     let publisher = Publisher::new(1);
     let (old, new) = (publisher.record(1, LIFETIME), publisher.record(2, LIFETIME));
-    put(&mut world, 0, &old, 15);
+    put(&mut world, 0, &old);
     world.run_for(20 * SECOND);
     let stale = holders(&world, &old);
     assert!(stale >= 20);
@@ -145,14 +147,15 @@ fn a_newcomer_among_the_nearest_gets_the_record() {
     let mut world = World::settled(4, 100, 60);
     let publisher = Publisher::new(1);
     let record = publisher.record(1, LIFETIME);
-    put(&mut world, 0, &record, 15);
+    put(&mut world, 0, &record);
     world.run_for(20 * SECOND);
     let target = Key::of(&publisher.name().routing_key());
     let mut order: Vec<usize> = (0..100).collect();
     order.sort_by_key(|node| Key::of_peer(&info(*node).id).distance(&target));
     // One of the nearest loses all that it kept.
     let victim = order[4];
-    world.nodes[victim].dht.server = Server::new(Key::of_peer(&info(victim).id), &Limits::default());
+    world.nodes[victim].dht.server =
+        Server::new(tag(PUBLIC_PROTOCOL), Key::of_peer(&info(victim).id), &Limits::default());
     assert!(!holds_any(&world, victim, &publisher.name()));
     let reader = order[60];
     get(&mut world, reader, publisher.name(), Until::Complete);
@@ -190,8 +193,8 @@ fn liars_are_outvoted() {
         for node in (2..100).step_by(4) {
             world.nodes[node].behaviour = lie.clone();
         }
-        put(&mut world, 0, &old, 8);
-        let (tally, _, cost) = put(&mut world, 0, &new, 8);
+        put(&mut world, 0, &old);
+        let (tally, _, cost) = put(&mut world, 0, &new);
         assert!(tally.acked >= 8 && cost.took < 8 * SECOND, "{lie:?} {tally:?} {cost:?}");
         world.run_for(20 * SECOND);
         for node in (0..100).step_by(9).filter(|node| node % 4 != 2) {
@@ -253,7 +256,7 @@ fn a_network_grows_from_one_seed_and_survives_its_death() {
     world.nodes[0].alive = false;
     let publisher = Publisher::new(1);
     let record = publisher.record(1, LIFETIME);
-    put(&mut world, 20, &record, 15);
+    put(&mut world, 20, &record);
     for node in 1..40 {
         assert_eq!(get(&mut world, node, publisher.name(), Until::First).0.as_ref(), Some(&record));
     }
@@ -364,7 +367,7 @@ fn the_same_seed_gives_the_same_trace() {
         world.loss = 5;
         world.kill(10, 1);
         let publisher = Publisher::new(1);
-        put(&mut world, 0, &publisher.record(1, LIFETIME), 5);
+        put(&mut world, 0, &publisher.record(1, LIFETIME));
         let reader = world.nodes.iter().rposition(|node| node.alive).unwrap();
         get(&mut world, reader, publisher.name(), Until::Complete);
         world.run_for(600 * SECOND);
@@ -376,7 +379,7 @@ fn the_same_seed_gives_the_same_trace() {
 
 #[test]
 fn modes() {
-    let dht = |mode| Dht::new(Config { mode, ..Config::public() }, peer(1), [0; 32], START);
+    let dht = |mode| Dht::new(Config { mode, ..Config::public(peer(1)) }, [0; 32], START);
     let mut client = dht(Mode::Client);
     client.set_reachable(true);
     assert!(!client.is_server());
@@ -399,24 +402,126 @@ fn modes() {
 fn what_a_server_keeps_survives_a_restart() {
     let publisher = Publisher::new(1);
     let record = publisher.record(3, LIFETIME);
-    let mut first = Dht::new(Config::lan(), peer(1), [0; 32], START);
+    let mut first = Dht::new(Config::lan(peer(1)), [0; 32], START);
     let wire =
         ValueRecord { key: publisher.name().routing_key().into(), value: record.as_bytes().clone(), received: None };
     first.on_request(START, InboundId(1), peer(2), &[], Request::PutValue { record: wire.clone() });
-    let Some(Output::Persist(Persist::Store { key, value, received })) = first.poll_output() else { panic!() };
+    let Some(Output::Store(kept)) = first.poll_output() else { panic!() };
+    let provider = Request::AddProvider { key: "hash".into(), providers: vec![info(2)] };
+    first.on_request(START, InboundId(2), peer(2), &[], provider);
+    let stored = |dht: &mut Dht| -> Vec<Write> {
+        let outputs = std::iter::from_fn(|| dht.poll_output());
+        outputs.filter_map(|output| if let Output::Store(write) = output { Some(write) } else { None }).collect()
+    };
+    let provided = stored(&mut first).remove(0);
     let later = START.after(3600 * SECOND);
-    let mut second = Dht::new(Config::lan(), peer(1), [1; 32], later);
-    second.load_record(later, key, value, received).unwrap();
+    let mut second = Dht::new(Config::lan(peer(1)), [1; 32], later);
+    let load =
+        |dht: &mut Dht, now, write: &Write| dht.load(now, write.table, &write.key, write.value.as_ref().unwrap());
+    load(&mut second, later, &kept);
+    load(&mut second, later, &provided);
     second.on_request(later, InboundId(2), peer(2), &[], Request::GetValue { key: wire.key.clone() });
     let Some(Output::Reply { response: Ok(Response::GetValue { record: Some(got), .. }), .. }) = second.poll_output()
     else {
         panic!()
     };
     assert_eq!((got.value, got.received), (wire.value, Some(START.wall)));
+    second.on_request(later, InboundId(3), peer(2), &[], Request::GetProviders { key: "hash".into() });
+    let Some(Output::Reply { response: Ok(Response::GetProviders { providers, .. }), .. }) = second.poll_output()
+    else {
+        panic!()
+    };
+    assert_eq!(providers, [info(2)]);
     let end = START.after(Duration::from_secs(LIFETIME as u64));
     assert_eq!(second.next_timeout(), Some(end.monotonic));
     second.on_timeout(end);
-    assert_eq!(second.poll_output(), Some(Output::Persist(Persist::Remove { key: wire.key })));
+    let gone = |write: &Write| Write { value: None, ..write.clone() };
+    assert_eq!(stored(&mut second), [gone(&kept), gone(&provided)]);
+    // What has expired meanwhile is forgotten as soon as it is read.
+    let mut third = Dht::new(Config::lan(peer(1)), [1; 32], end);
+    load(&mut third, end, &kept);
+    load(&mut third, end, &provided);
+    assert_eq!(stored(&mut third), [gone(&kept), gone(&provided)]);
+}
+
+#[test]
+fn servers_met_are_remembered_across_a_restart() {
+    let mut world = World::empty(12);
+    world.add(config());
+    for _ in 1..30 {
+        world.add(Config { seeds: vec![info(0)], ..config() });
+        world.run_for(2 * SECOND);
+    }
+    world.run_for(300 * SECOND);
+    let kept: Vec<Write> = world.stored[7].values().cloned().collect();
+    assert!(kept.iter().filter(|write| write.table == Table::Peers).count() >= 25, "{}", kept.len());
+    // It starts anew without seeds, and most of those that it knew are gone.
+    for dead in (0..30).filter(|node| node % 3 != 1) {
+        world.nodes[dead].alive = false;
+    }
+    let mut dht = Dht::new(Config { local: info(7).id, ..config() }, [3; 32], world.now);
+    dht.set_addresses(info(7).addresses);
+    for write in kept {
+        dht.load(world.now, write.table, &write.key, &write.value.unwrap());
+    }
+    world.nodes[7].dht = dht;
+    world.call(7, |dht, now| dht.loaded(now));
+    world.until(7, |event| matches!(event, Event::Health(Health { standing: Standing::Joined, .. })).then_some(()));
+    world.run_for(60 * SECOND);
+    assert!(world.nodes[7].dht.health().live >= 8, "{:?}", world.nodes[7].dht.health());
+}
+
+#[test]
+fn an_operation_waits_for_nobody_to_join() {
+    let mut world = World::settled(13, 60, 30);
+    let publisher = Publisher::new(1);
+    let record = publisher.record(1, LIFETIME);
+    put(&mut world, 0, &record);
+    let newcomer = world.add(Config { seeds: vec![info(5000), info(3)], mode: Mode::Client, ..config() });
+    let (best, freshness, cost) = get(&mut world, newcomer, publisher.name(), Until::Probable(1e-3));
+    assert_eq!(best, Some(record));
+    assert!(freshness.miss_probability <= 1e-3 && cost.took < 3 * SECOND, "{freshness:?} {cost:?}");
+}
+
+#[test]
+fn a_publish_without_a_walk_walks_first() {
+    let mut world = World::settled(14, 60, 30);
+    let record = Publisher::new(1).record(1, LIFETIME);
+    for (node, rpcs) in [(0, 30..80), (1, 30..80)] {
+        let before = world.rpcs;
+        let publish = world.call(node, |dht, now| dht.publish(now, &record));
+        let ((tally, success), _) = world.until(node, |event| match event {
+            Event::PutDone { query, tally, success } if *query == publish => Some((*tally, *success)),
+            _ => None,
+        });
+        assert!(success && tally.acked >= 10, "{tally:?}");
+        world.close(node, publish);
+        assert!(rpcs.contains(&(world.rpcs - before)), "{}", world.rpcs - before);
+    }
+    assert!(holders(&world, &record) >= 20);
+    // After a walk to its name it needs none.
+    let walk = world.call(2, |dht, now| dht.walk(now, *record.name()));
+    world.until(2, |event| matches!(event, Event::GetDone { query, .. } if *query == walk).then_some(()));
+    let before = world.rpcs;
+    let publish = world.call(2, |dht, now| dht.publish(now, &record));
+    assert_eq!(publish, walk);
+    world.close(2, publish);
+    let rpcs = world.rpcs - before;
+    assert!((20..40).contains(&rpcs), "{rpcs}");
+}
+
+#[test]
+fn who_answers_a_ping_is_there() {
+    let mut world = World::settled(15, 10, 10);
+    world.nodes[5].alive = false;
+    for (node, there) in [(4, true), (5, false)] {
+        let ping = world.call(0, |dht, now| dht.ping(now, info(node)));
+        let (result, _) = world.until(0, |event| match event {
+            Event::Pong { query, result, .. } if *query == ping => Some(*result),
+            _ => None,
+        });
+        assert_eq!(result.is_ok(), there, "{result:?}");
+    }
 }
 
 /// Not a test but a measurement, every connection cold at the start of each operation: `cargo test --release -p ipns-core figures -- --ignored --nocapture`.
@@ -435,7 +540,7 @@ fn figures() {
                 let [writer, reader, other] = [7, 13, 29].map(|step| alive[n * step % alive.len()]);
                 let record = publisher.record(1, LIFETIME);
                 world.cool();
-                puts.push(put(&mut world, writer, &record, 10).2);
+                puts.push(put(&mut world, writer, &record).2);
                 world.run_for(20 * SECOND);
                 world.cool();
                 let (best, _, cost) = get(&mut world, reader, publisher.name(), Until::Probable(1e-3));

@@ -170,8 +170,9 @@ impl Values {
                 verified
             }
         };
-        // Whoever brought the bytes first keeps them on its account.
+        // Whoever brought the bytes first keeps them on its account, and their clock never goes back.
         let from = same.map_or(from, |same| same.from);
+        let received = same.map_or(received, |same| received.max(same.received));
         let age = now.wall.saturating_since(received);
         let mut left = VALUE_LIFETIME.saturating_sub(age);
         if let Some(verified) = &verified {

@@ -13,6 +13,7 @@ use super::{
     Config, Dht, Event, InboundId, Key, Limits, Mode, Output, PeerInfo, QueryId, Request, Response, RpcError, RpcId,
     ValueRecord,
 };
+use crate::store::{Table, Write};
 use crate::time::Now;
 
 /// How a node answers.
@@ -51,6 +52,8 @@ pub(super) struct World {
     /// A hash of all that was put out, and when, since `traced` was set.
     pub(super) trace: u64,
     pub(super) traced: bool,
+    /// What each node has stored, last.
+    pub(super) stored: Vec<BTreeMap<(Table, Vec<u8>), Write>>,
     by_peer: BTreeMap<PeerId, usize>,
     queue: BTreeMap<(Duration, u64), What>,
     sequence: u64,
@@ -69,7 +72,7 @@ pub(super) fn config() -> Config {
         mode: Mode::Server,
         refresh: Duration::from_secs(24 * 3600),
         limits: Limits { book: 400, ..Limits::default() },
-        ..Config::public()
+        ..Config::public(peer(0))
     }
 }
 
@@ -83,6 +86,7 @@ impl World {
             loss: 0,
             trace: 0,
             traced: false,
+            stored: Vec::new(),
             by_peer: BTreeMap::new(),
             queue: BTreeMap::new(),
             sequence: 0,
@@ -110,7 +114,7 @@ impl World {
                 dht.peers.table.refreshed(START.monotonic, &Key::of_peer(&info(other).id));
             }
             let dht = &mut world.nodes[*node].dht;
-            dht.bootstrap.finished(Upkeep::Own { seeds: false }, 1);
+            dht.bootstrap.finished(Upkeep::Own, 1);
         }
         for node in 0..n {
             world.drain(node);
@@ -125,9 +129,10 @@ impl World {
         let n = self.nodes.len();
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        let mut dht = Dht::new(config, info(n).id, seed, self.now);
+        let mut dht = Dht::new(Config { local: info(n).id, ..config }, seed, self.now);
         dht.set_addresses(info(n).addresses);
         self.nodes.push(Node { dht, alive: true, behaviour: Behaviour::Honest, wake: None });
+        self.stored.push(BTreeMap::new());
         self.by_peer.insert(info(n).id, n);
         self.drain(n);
         n
@@ -255,7 +260,9 @@ impl World {
                     self.after(back, What::Answer(asker, id, result));
                 }
                 Output::Event(event) => self.events.push((self.now.monotonic, node, event)),
-                Output::Persist(_) => {}
+                Output::Store(write) => {
+                    self.stored[node].insert((write.table, write.key.clone()), write);
+                }
             }
         }
         if let Some(next) = self.nodes[node].dht.next_timeout() {

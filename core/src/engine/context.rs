@@ -9,10 +9,13 @@ use rand_chacha::ChaCha8Rng;
 use crate::key::SignError;
 use crate::name::Name;
 use crate::record::{Checks, Verified};
-use crate::routing::{CallEnd, CallId, CallOutput, CallUpdate, Calls, HttpError, HttpId, Operation, RouterId};
+use crate::routing::{
+    CallEnd, CallId, CallOutput, CallUpdate, Calls, Depth, HttpError, HttpId, Nodes, Operation, RouterId,
+};
 use crate::store::{StoreError, Table, Write};
 use crate::time::{Now, Timestamp};
 
+use super::behind::Behind;
 use super::cache::Cache;
 use super::clock::ClockWatch;
 use super::config::Config;
@@ -57,9 +60,10 @@ enum Owner {
     Correction(Name),
 }
 
-enum StoreWait {
+pub(crate) enum StoreWait {
     Lookup(Name),
     Op(OpId, Kept),
+    Nodes,
     Background,
 }
 
@@ -67,6 +71,10 @@ pub(crate) struct Context {
     pub(crate) now: Now,
     pub(crate) config: Config,
     pub(crate) calls: Calls,
+    pub(crate) nodes: Nodes,
+    pub(crate) behind: Behind,
+    /// What was asked of the DHTs themselves and is not answered by all of them.
+    pub(crate) inquiries: BTreeSet<OpId>,
     pub(crate) memory: Memory,
     random: ChaCha8Rng,
     clock: ClockWatch,
@@ -86,10 +94,13 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(config: Config, random: ChaCha8Rng, now: Now) -> Self {
+    pub(crate) fn new(config: Config, mut random: ChaCha8Rng, now: Now) -> Self {
         Self {
             now,
             calls: Calls::new(config.routers.clone()),
+            nodes: Nodes::new(&config.routers, now, &mut random),
+            behind: Behind::default(),
+            inquiries: BTreeSet::new(),
             memory: Memory::new(Cache::new(config.cache_entries, config.cache_bytes), config.max_records),
             random,
             clock: ClockWatch::new(config.clock_drift),
@@ -147,12 +158,13 @@ impl Context {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        [self.timers.next(), self.calls.next_timeout()].into_iter().flatten().min()
+        [self.timers.next(), self.calls.next_timeout(), self.nodes.next_timeout()].into_iter().flatten().min()
     }
 
     pub(crate) fn on_time(&mut self) {
         let now = self.now.monotonic;
         self.calls.on_timeout(now, &mut self.random);
+        self.nodes.on_timeout(self.now);
         while let Some(timer) = self.timers.pop(now) {
             match timer {
                 Timer::Op(op) => self.wake(op, Wake::Time),
@@ -173,8 +185,8 @@ impl Context {
     fn deliver(&mut self, owner: Owner, router: RouterId, record: &Verified) -> CallId {
         // A router may take whatever comes last: what is older is not tried again after this.
         self.calls.overtake(router, record.name(), record.sequence());
-        let operation = Operation::Put { name: *record.name(), record: record.as_bytes().clone() };
-        let call = self.calls.start(self.now.monotonic, router, operation, None);
+        let operation = Operation::Put { record: record.clone() };
+        let call = self.calls.start(self.now.monotonic, router, operation, Depth::Usual, None);
         self.owners.insert(call, owner);
         call
     }
@@ -183,13 +195,23 @@ impl Context {
     pub(crate) fn pump_calls(&mut self) -> bool {
         let mut moved = false;
         while let Some(output) = self.calls.poll_output() {
-            self.outputs.push_back(match output {
+            let output = match output {
                 CallOutput::Http { id, request, timeout, max_body } => Output::Http { id, request, timeout, max_body },
                 CallOutput::Route { id, router, operation } => Output::Route { id, router, operation },
                 CallOutput::CancelHttp(id) => Output::CancelHttp(id),
                 CallOutput::CancelRoute(id) => Output::CancelRoute(id),
-            });
+                CallOutput::Node { call, router, operation, depth } => {
+                    self.nodes.start(self.now, call, router, operation, depth);
+                    continue;
+                }
+                CallOutput::CancelNode(call) => {
+                    self.nodes.cancel(call);
+                    continue;
+                }
+            };
+            self.outputs.push_back(output);
         }
+        moved |= self.pump_nodes();
         while let Some((call, update)) = self.calls.poll_update() {
             moved = true;
             self.on_call(call, update);
@@ -252,8 +274,9 @@ impl Context {
         self.calls.cancel(call);
     }
 
-    /// Lets `op` watch what is known of a name, and with `ask` has the routers asked. Wakes it when there is news.
-    pub(crate) fn look_up(&mut self, op: OpId, name: Name, ask: bool) {
+    /// Lets `op` watch what is known of a name, and with `ask` has the routers asked so thoroughly. Wakes it when there is
+    /// news.
+    pub(crate) fn look_up(&mut self, op: OpId, name: Name, ask: Option<Depth>) {
         let now = self.now.monotonic;
         if self.lookups.get(&name).is_some_and(|lookup| lookup.phase() == Phase::Done) {
             // It ended in this very moment, and its watchers are being told: its answer is as new as can be.
@@ -269,8 +292,8 @@ impl Context {
         let cached = self.memory.cached(&name);
         if let Some(lookup) = self.lookups.get_mut(&name) {
             lookup.join(op, now);
-            if ask {
-                lookup.ask(now, &mut self.calls, cached.as_ref());
+            if let Some(depth) = ask {
+                lookup.ask(now, &mut self.calls, cached.as_ref(), depth);
             }
         }
         self.adopt_calls(&name);
@@ -281,7 +304,7 @@ impl Context {
     fn open_lookup(&mut self, name: Name) -> Lookup {
         let cached = self.memory.cached(&name);
         let load = cached.is_none() && self.memory.index.contains(&name);
-        let phase = if load { Phase::Loading { ask: false } } else { Phase::Known };
+        let phase = if load { Phase::Loading { ask: None } } else { Phase::Known };
         let mut lookup = Lookup::new(name, self.now.monotonic, phase);
         lookup.set_least(self.memory.index.rank(&name));
         if let Some(cached) = cached {
@@ -443,7 +466,7 @@ impl Context {
         }
     }
 
-    fn store(&mut self, wait: StoreWait, action: StoreAction) {
+    pub(crate) fn store(&mut self, wait: StoreWait, action: StoreAction) {
         let id = StoreId(self.fresh_id());
         self.stores.insert(id, wait);
         self.outputs.push_back(Output::Store(StoreCommand { id, action }));
@@ -505,7 +528,10 @@ impl Context {
     pub(crate) fn on_stored(&mut self, id: StoreId, result: Result<StoreReply, StoreError>) {
         match self.stores.remove(&id) {
             Some(StoreWait::Op(op, kept)) => self.on_committed(op, kept, result.map(|_| ())),
-            Some(StoreWait::Background) => {
+            Some(wait @ (StoreWait::Background | StoreWait::Nodes)) => {
+                if let StoreWait::Nodes = wait {
+                    self.behind.ended();
+                }
                 if let Err(error) = result {
                     self.emit(Event::StoreFailed { error });
                 }
@@ -542,8 +568,8 @@ impl Context {
         let cached = self.memory.cached(&name);
         let Some(lookup) = self.lookups.get_mut(&name) else { return };
         lookup.set_least(least);
-        if lookup.loaded() {
-            lookup.ask(now, &mut self.calls, cached.as_ref());
+        if let Some(depth) = lookup.loaded() {
+            lookup.ask(now, &mut self.calls, cached.as_ref(), depth);
         }
         self.adopt_calls(&name);
         self.touch(&name, true);

@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use crate::dht::{Health, PeerInfo, TableEntry, Usage};
 use crate::name::Name;
 use crate::routing::http::server::{PutOutcome, busy, for_head, put_response, read_request};
+use crate::routing::{Inquiry, RouterId};
 use crate::store::{Entries, StoreError, Table};
 use crate::time::Now;
 
@@ -17,6 +19,7 @@ use super::context::{Context, Wake};
 use super::event::{Event, PublishError, ResolveError};
 use super::ids::{InboundId, OpId, StoreId};
 use super::io::{Input, Output, StoreAction, StoreCommand, StoreReply};
+use super::nodes::NODE_TABLES;
 use super::own::Own;
 use super::publish::Publishing;
 use super::request::{Publish, Put, Resolve};
@@ -34,6 +37,8 @@ pub struct Engine {
     /// Requests of others, to find their operation when they go away.
     requests: BTreeMap<InboundId, OpId>,
     restore: Restore,
+    /// What the DHT nodes are loading, while they do.
+    nodes_page: Option<(Table, StoreId)>,
 }
 
 enum Task {
@@ -59,11 +64,12 @@ impl Engine {
     pub fn new(config: Config, seed: [u8; 32], now: Now) -> Self {
         let cx = Context::new(config, ChaCha8Rng::from_seed(seed), now);
         let restore = Restore::Reading { table: Table::Own, page: StoreId(0) };
-        let mut engine = Self { cx, tasks: BTreeMap::new(), requests: BTreeMap::new(), restore };
+        let mut engine = Self { cx, tasks: BTreeMap::new(), requests: BTreeMap::new(), restore, nodes_page: None };
         if let Some(expected) = ClockWatch::check_start(now) {
             engine.cx.emit(Event::ClockImplausible { wall: now.wall, expected });
         }
         engine.read_page(Table::Own, None);
+        engine.run();
         engine
     }
 
@@ -92,15 +98,56 @@ impl Engine {
         self.begin(now, refused, |_, op| Task::Watch(Watching::new(op, name)))
     }
 
-    /// Ends an operation early. A watch ends silently, the others with their event.
+    /// Asks one DHT, or all, something about themselves. Tells [`Event::Told`] and, last, [`Event::Answered`].
+    pub fn inquire(&mut self, now: Now, of: Option<RouterId>, what: &Inquiry) -> OpId {
+        self.cx.now = now;
+        let op = OpId(self.cx.fresh_id());
+        if self.load() - self.requests.len() < self.cx.config.max_operations {
+            self.cx.inquiries.insert(op);
+            self.cx.nodes.inquire(now, op.0, of, what);
+        } else {
+            self.cx.emit(Event::Answered { op });
+        }
+        self.run();
+        op
+    }
+
+    /// More peers by which the DHT nodes join; who is alone tries them at once.
+    pub fn bootstrap(&mut self, now: Now, peers: &[PeerInfo]) {
+        self.cx.now = now;
+        self.cx.nodes.bootstrap(now, peers);
+        self.run();
+    }
+
+    /// How this node stands in each DHT, and what it keeps and has in flight there.
+    pub fn health(&self) -> impl Iterator<Item = (RouterId, Health, Usage)> + '_ {
+        self.cx.nodes.health()
+    }
+
+    /// The routing table of a DHT, the farthest entry first.
+    pub fn routing_table(&self, router: RouterId) -> impl Iterator<Item = TableEntry> + '_ {
+        self.cx.nodes.table(router)
+    }
+
+    /// Has everything stored that a restart should find. To be called before the end.
+    pub fn save(&mut self, now: Now) {
+        self.cx.now = now;
+        self.cx.nodes.save(now);
+        self.run();
+    }
+
+    /// Ends an operation early. A watch and an inquiry end silently, the others with their event.
     pub fn cancel(&mut self, now: Now, op: OpId) {
         self.cx.now = now;
+        if self.cx.inquiries.remove(&op) {
+            self.cx.nodes.cancel_inquiry(op.0);
+        }
         self.cx.wake(op, Wake::Cancel);
         self.run();
     }
 
     /// The names that this node publishes, in the order of their bytes. Empty until [`Event::Restored`].
-    pub fn own(&self) -> impl Iterator<Item = (&Name, &Own)> {
+    pub fn own(&self) -> impl ExactSizeIterator<Item = (&Name, &Own)> {
         self.cx.memory.own.iter()
     }
 
@@ -117,7 +164,12 @@ impl Engine {
 
     /// How many operations and requests are under way.
     pub fn load(&self) -> usize {
-        self.tasks.len()
+        self.tasks.len() + self.cx.inquiries.len()
+    }
+
+    /// How many records are on their way to peers of DHTs although nobody waits for it any longer.
+    pub fn sending(&self) -> usize {
+        self.cx.nodes.sending()
     }
 
     /// Takes what the driver has for the engine. Afterwards, drain [`poll_output`](Self::poll_output).
@@ -126,6 +178,7 @@ impl Engine {
         match input {
             Input::Tick => self.cx.on_time(),
             Input::Http { id, result } => self.cx.on_http(id, result),
+            Input::Net(event) => self.cx.on_net(event),
             Input::Routed { id, update } => self.cx.calls.on_route(id, update),
             Input::Signed { id, result } => self.cx.on_signed(id, result),
             Input::Stored { id, result } => self.on_stored(id, result),
@@ -159,7 +212,7 @@ impl Engine {
     ) -> OpId {
         self.cx.now = now;
         let op = OpId(self.cx.fresh_id());
-        if self.tasks.len() - self.requests.len() >= self.cx.config.max_operations {
+        if self.load() - self.requests.len() >= self.cx.config.max_operations {
             self.cx.emit(refused(op));
             return op;
         }
@@ -254,6 +307,11 @@ impl Engine {
     }
 
     fn on_stored(&mut self, id: StoreId, result: Result<StoreReply, StoreError>) {
+        if let Some((table, page)) = self.nodes_page
+            && page == id
+        {
+            return self.on_nodes_page(table, result);
+        }
         let Restore::Reading { table, page } = self.restore else { return self.cx.on_stored(id, result) };
         if id != page {
             return self.cx.on_stored(id, result);
@@ -306,14 +364,49 @@ impl Engine {
     }
 
     fn end_restore(&mut self, how: Restore) {
-        if matches!(how, Restore::Failed(_)) {
-            self.cx.memory.index.close();
+        match how {
+            Restore::Failed(_) => {
+                self.cx.memory.index.close();
+                self.cx.nodes.loaded(self.cx.now);
+            }
+            _ => self.read_nodes_page(Some(NODE_TABLES[0]), None),
         }
         self.restore = how;
         let waiting: Vec<OpId> = self.tasks.keys().copied().collect();
         for op in waiting {
             self.admit(op);
         }
+    }
+
+    /// Operations need not wait for what the DHT nodes load.
+    fn read_nodes_page(&mut self, table: Option<Table>, after: Option<Vec<u8>>) {
+        let Some(table) = table.filter(|_| !self.cx.nodes.is_empty()) else {
+            self.nodes_page = None;
+            return self.cx.nodes.loaded(self.cx.now);
+        };
+        let page = StoreId(self.cx.fresh_id());
+        self.nodes_page = Some((table, page));
+        let action = StoreAction::Scan { table, after, limit: PAGE };
+        self.cx.output(Output::Store(StoreCommand { id: page, action }));
+    }
+
+    fn on_nodes_page(&mut self, table: Table, result: Result<StoreReply, StoreError>) {
+        let entries = match result {
+            Ok(StoreReply::Entries(entries)) => entries,
+            Ok(_) => Entries::new(),
+            Err(error) => {
+                self.cx.emit(Event::StoreFailed { error });
+                Entries::new()
+            }
+        };
+        let last = entries.last().map(|(key, _)| key.clone());
+        let full = entries.len() >= PAGE;
+        self.cx.load_nodes(table, entries);
+        if full {
+            return self.read_nodes_page(Some(table), last);
+        }
+        let next = NODE_TABLES.iter().skip_while(|known| **known != table).nth(1).copied();
+        self.read_nodes_page(next, None);
     }
 }
 

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use thiserror::Error;
 
+use crate::dht;
 use crate::key::SignError;
 use crate::name::Name;
 use crate::record::{BuildError, RecordError, Verified};
@@ -68,6 +69,35 @@ pub enum Event {
         router: RouterId,
         /// Whether it took it.
         ok: bool,
+    },
+    /// A DHT said something to an inquiry: see [`dht::Event`] for what each means. More may follow until
+    /// [`Event::Answered`].
+    Told {
+        /// Which.
+        op: OpId,
+        /// Which DHT.
+        router: RouterId,
+        /// What it said.
+        event: dht::Event,
+    },
+    /// Every DHT has answered an inquiry.
+    Answered {
+        /// Which.
+        op: OpId,
+    },
+    /// This node's standing in a DHT has changed.
+    Health {
+        /// Which DHT.
+        router: RouterId,
+        /// How it stands now.
+        health: dht::Health,
+    },
+    /// This node began, or ceased, to serve others in a DHT.
+    Serving {
+        /// Which DHT.
+        router: RouterId,
+        /// Whether it serves.
+        serving: bool,
     },
     /// The wall clock cannot be right, so that valid records look expired or expired ones valid.
     ClockImplausible {
@@ -198,12 +228,13 @@ impl PublishError {
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Freshness {
-    /// How many routers or peers answered, with a record or with none.
+    /// How many routers, and peers of DHTs, answered, with a record or with none.
     pub answers: u32,
     /// How many of them hold the record that was returned.
     pub holders: u32,
-    /// The probability that a newer record exists and none of them has it: from the share of holders among the
-    /// answers, with Laplace's correction. 1 when nobody was asked.
+    /// The probability that a newer record exists and none of them has it; 1 when nobody was asked. For a DHT it is
+    /// [`miss_probability`](dht::miss_probability), for other routers it comes from the share of holders among the
+    /// answers, with Laplace's correction; of both the smaller, since publishers send to all.
     pub miss_probability: f64,
 }
 

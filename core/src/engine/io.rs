@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::key::SignError;
 use crate::name::Name;
-use crate::routing::{HttpError, HttpId, Operation, RouteId, RouteUpdate, RouterId};
+use crate::routing::{HttpError, HttpId, NetCommand, NetEvent, Operation, RouteId, RouteUpdate, RouterId};
 use crate::store::{Entries, StoreError, Table, Write};
 
 use super::event::Event;
@@ -24,6 +24,8 @@ pub enum Input {
         /// The whole response, its body no longer than asked for.
         result: Result<http::Response<Bytes>, HttpError>,
     },
+    /// News of the network of peers.
+    Net(NetEvent),
     /// News of an operation that [`Output::Route`] asked for.
     Routed {
         /// Which.
@@ -75,6 +77,8 @@ pub enum Output {
     },
     /// Give an exchange up; no answer is expected.
     CancelHttp(HttpId),
+    /// For the network of peers. Without DHT routers there is none.
+    Net(NetCommand),
     /// Run an operation on a router that the application brought.
     Route {
         /// Which.

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::dht;
 use crate::name::Name;
 use crate::record::{Checks, Verified, compare};
-use crate::routing::{CallEnd, CallId, CallUpdate, Calls, Operation, Receipt, RouteError, RouterId};
+use crate::routing::{CallEnd, CallId, CallUpdate, Calls, Depth, Operation, Receipt, RouteError, RouterId, Transport};
 
 use super::cache::Cached;
 use super::event::Freshness;
@@ -31,6 +32,8 @@ pub(crate) struct Lookup {
     least: Option<Rank>,
     best: Option<Verified>,
     phase: Phase,
+    /// How thoroughly the routers are asked.
+    depth: Depth,
     started: Duration,
     /// Routers not asked yet, by tier.
     waiting: BTreeMap<u8, Vec<RouterId>>,
@@ -44,8 +47,8 @@ pub(crate) struct Lookup {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// The store is being read; `ask` says whether routers are asked afterwards.
-    Loading { ask: bool },
+    /// The store is being read; `ask` says whether and how thoroughly routers are asked afterwards.
+    Loading { ask: Option<Depth> },
     /// What this node knows is known, and nobody is asked.
     Known,
     /// Routers are being asked.
@@ -56,6 +59,7 @@ pub(crate) enum Phase {
 
 struct Asked {
     router: RouterId,
+    depth: Depth,
     /// Whether an attempt has failed, or every call before.
     failing: bool,
     /// Whether the router failed so often before that nobody waits for it.
@@ -71,6 +75,8 @@ struct Answer {
     record: Option<Verified>,
     etag: Option<String>,
     invalid: Option<String>,
+    /// How sure a DHT is of the record.
+    freshness: Option<dht::Freshness>,
 }
 
 impl Lookup {
@@ -81,6 +87,7 @@ impl Lookup {
             least: None,
             best: None,
             phase,
+            depth: Depth::Usual,
             started: now,
             waiting: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -118,21 +125,21 @@ impl Lookup {
         self.watchers.keys().copied()
     }
 
-    /// The store has been read: says whether routers are to be asked.
-    pub(crate) fn loaded(&mut self) -> bool {
-        let ask = self.phase == Phase::Loading { ask: true };
-        if matches!(self.phase, Phase::Loading { .. }) {
-            self.phase = Phase::Known;
-        }
+    /// The store has been read: says whether, and how thoroughly, routers are to be asked.
+    pub(crate) fn loaded(&mut self) -> Option<Depth> {
+        let Phase::Loading { ask } = self.phase else { return None };
+        self.phase = Phase::Known;
         ask
     }
 
-    /// Asks the routers, now or as soon as the store has been read; those again that answered earlier.
-    pub(crate) fn ask(&mut self, now: Duration, calls: &mut Calls, cached: Option<&Cached>) {
+    /// Asks the routers, now or as soon as the store has been read; those again that answered earlier, or that are
+    /// asked less thoroughly.
+    pub(crate) fn ask(&mut self, now: Duration, calls: &mut Calls, cached: Option<&Cached>, depth: Depth) {
         match self.phase {
-            Phase::Loading { .. } => self.phase = Phase::Loading { ask: true },
+            Phase::Loading { ask } => self.phase = Phase::Loading { ask: ask.max(Some(depth)) },
             Phase::Known => {
                 self.phase = Phase::Asking;
+                self.depth = depth;
                 self.started = now;
                 for (id, router) in calls.routers().filter(|(_, router)| router.read) {
                     self.waiting.entry(router.tier).or_default().push(id);
@@ -140,9 +147,16 @@ impl Lookup {
                 self.advance(now, calls, cached);
             }
             Phase::Asking => {
-                let under_way = |router| self.asked.values().any(|asked| asked.router == router);
-                let early = self.receipts.iter().filter(|(router, (at, _))| *at < now && !under_way(**router));
-                for router in early.map(|(router, _)| *router).collect::<Vec<_>>() {
+                self.depth = self.depth.max(depth);
+                let is_dht = |router| matches!(calls.router(router).transport, Transport::Dht(_));
+                let serves = |asked: &Asked| asked.depth >= depth || !is_dht(asked.router);
+                let under_way = |router| self.asked.values().any(|asked| asked.router == router && serves(asked));
+                let early = self.receipts.iter().filter(|(_, (at, _))| *at < now).map(|(router, _)| *router);
+                let mut again: Vec<RouterId> = early.chain(self.asked.values().map(|asked| asked.router)).collect();
+                again.sort_unstable();
+                again.dedup();
+                again.retain(|router| !under_way(*router));
+                for router in again {
                     self.start(now, router, calls, cached);
                 }
             }
@@ -153,9 +167,10 @@ impl Lookup {
     fn start(&mut self, now: Duration, router: RouterId, calls: &mut Calls, cached: Option<&Cached>) {
         let shown = cached.and_then(|cached| Some((cached.record.clone(), cached.etags.get(&router)?.clone())));
         let operation = Operation::Get { name: self.name };
-        let call = calls.start(now, router, operation, shown.as_ref().map(|(_, etag)| etag.clone()));
+        let (etag, depth) = (shown.as_ref().map(|(_, etag)| etag.clone()), self.depth);
+        let call = calls.start(now, router, operation, depth, etag);
         let suspect = calls.is_suspect(router);
-        self.asked.insert(call, Asked { router, failing: suspect, suspect, records: 0, shown });
+        self.asked.insert(call, Asked { router, depth, failing: suspect, suspect, records: 0, shown });
         self.answers.entry(router).or_default();
     }
 
@@ -202,19 +217,27 @@ impl Lookup {
                 let first = asked.records == 1;
                 asked.records <= MAX_RECORDS_PER_CALL && self.on_record(router, first, bytes, etag, checks)
             }
+            CallUpdate::Found(record) => {
+                asked.records += 1;
+                let first = asked.records == 1;
+                self.on_verified(router, first, record, None)
+            }
             CallUpdate::Unchanged => {
                 asked.records += 1;
                 if let Some((record, etag)) = asked.shown.clone() {
-                    let answer = Answer { record: Some(record.clone()), etag: Some(etag), invalid: None };
+                    let answer = Answer { record: Some(record.clone()), etag: Some(etag), ..Answer::default() };
                     self.answers.insert(router, answer);
                     self.improve(record);
                 }
                 true
             }
-            CallUpdate::Date { .. } => false,
+            CallUpdate::Date { .. } | CallUpdate::Ended(_) => false,
             CallUpdate::Done(end) => {
                 if asked.records == 0 && end.result.is_ok() {
                     self.answers.insert(router, Answer::default());
+                }
+                if let Some(answer) = self.answers.get_mut(&router) {
+                    answer.freshness = end.freshness;
                 }
                 self.asked.remove(&call);
                 self.receipts.insert(router, (now, self.receipt(now, end, calls)));
@@ -237,24 +260,30 @@ impl Lookup {
             Some(known) if !known.is_expired(checks.at - checks.tolerance) => Ok(known),
             _ => checks.verify(bytes, &self.name),
         };
-        let Some(answer) = self.answers.get_mut(&router) else { return false };
-        if first {
-            *answer = Answer::default();
-        }
         match verified {
-            Ok(record) => {
-                if is_newer(&record, answer.record.as_ref()) {
-                    answer.record = Some(record.clone());
-                    answer.etag = etag;
-                }
-                self.improve(record)
-            }
+            Ok(record) => self.on_verified(router, first, record, etag),
             Err(error) => {
                 tracing::debug!(name = %self.name, %router, %error, "a router sent an invalid record");
+                let answer = self.answers.entry(router).or_default();
+                if first {
+                    *answer = Answer::default();
+                }
                 answer.invalid = Some(error.to_string());
                 false
             }
         }
+    }
+
+    fn on_verified(&mut self, router: RouterId, first: bool, record: Verified, etag: Option<String>) -> bool {
+        let answer = self.answers.entry(router).or_default();
+        if first {
+            *answer = Answer::default();
+        }
+        if is_newer(&record, answer.record.as_ref()) {
+            answer.record = Some(record.clone());
+            answer.etag = etag;
+        }
+        self.improve(record)
     }
 
     fn improve(&mut self, record: Verified) -> bool {
@@ -323,7 +352,8 @@ impl Lookup {
         match enough {
             Enough::First => found,
             Enough::Answers(wanted) => {
-                found && heard().map(|(_, receipt)| calls.router(receipt.router).weight).sum::<u32>() >= wanted
+                let answers = |receipt: &Receipt| answers(receipt).saturating_mul(calls.router(receipt.router).weight);
+                found && heard().map(|(_, receipt)| answers(receipt)).fold(0, u32::saturating_add) >= wanted
             }
             Enough::Probable if found => patient && left.iter().all(|asked| asked.failing),
             // Who has no answer waits for routers that fail now and then, but not for those that are as good as gone.
@@ -351,12 +381,31 @@ impl Lookup {
         all.into_values().collect()
     }
 
+    /// How fresh a record is. That a newer one was missed is as likely as the surest of the routers says: a DHT that
+    /// holds the record by how many of the peers that should know were heard, all others together by Laplace's rule.
     pub(crate) fn freshness(&self, record: &Verified) -> Freshness {
-        let answers = self.receipts.values().filter(|(_, receipt)| receipt.is_ok()).count() as u32;
-        let holders = self.holders(record).count() as u32;
-        // Laplace's rule: how likely the next router to be asked would lack the newest record too.
-        let lacks = f64::from(answers.saturating_sub(holders) + 1) / f64::from(answers + 2);
-        Freshness { answers: answers.max(holders), holders, miss_probability: lacks.powi(answers.max(holders) as i32) }
+        let (mut heard, mut others, mut holders, mut miss) = (0, 0, 0, 1.0_f64);
+        for (_, receipt) in self.receipts.values().filter(|(_, receipt)| receipt.is_ok()) {
+            heard += answers(receipt);
+            let answer = self.answers.get(&receipt.router).filter(|answer| answer.record.as_ref() == Some(record));
+            match answer.and_then(|answer| answer.freshness) {
+                Some(dht) => {
+                    holders += dht.holders as u32;
+                    miss = miss.min(dht.miss_probability);
+                }
+                None => others += 1,
+            }
+        }
+        let single = |router: &RouterId| self.answers.get(router).is_some_and(|answer| answer.freshness.is_none());
+        let held = self.holders(record).filter(single).count() as u32;
+        let others = held.max(others);
+        if others > 0 {
+            // How likely the next router to be asked would lack the newest record too.
+            let lacks = f64::from(others - held + 1) / f64::from(others + 2);
+            miss = miss.min(lacks.powi(others as i32));
+        }
+        holders += held;
+        Freshness { answers: heard.max(holders), holders, miss_probability: miss }
     }
 
     /// The routers that answered with exactly this record.
@@ -407,6 +456,11 @@ impl Lookup {
     pub(crate) fn is_wanted(&self) -> bool {
         !self.watchers.is_empty() || self.phase == Phase::Asking
     }
+}
+
+/// How many answers a router's answer is.
+fn answers(receipt: &Receipt) -> u32 {
+    receipt.outcome.as_ref().map_or(0, |tally| tally.acks)
 }
 
 pub(crate) fn is_newer(record: &Verified, than: Option<&Verified>) -> bool {

@@ -45,6 +45,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod behind;
 mod cache;
 mod clock;
 mod config;
@@ -56,6 +57,7 @@ mod ids;
 mod io;
 mod lookup;
 mod memory;
+mod nodes;
 mod own;
 mod publish;
 mod request;

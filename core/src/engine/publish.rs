@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::name::Name;
 use crate::record::{Checks, MAX_SEQUENCE, RecordBuilder, RecordError, Unsigned, Verified, compare};
-use crate::routing::{CallId, Receipt, RouteError, RouterId};
+use crate::routing::{CallId, Depth, Receipt, RouteError, RouterId};
 
 use super::context::{Context, Wake};
 use super::event::{Event, Publication, PublishError};
@@ -126,7 +126,7 @@ impl Publishing {
             self.stage = Stage::Reading;
             let reading_until = cx.now.monotonic + cx.config.read_timeout;
             cx.set_timer(self.op, Some(reading_until.min(self.deadline(cx))));
-            cx.look_up(self.op, self.name, true);
+            cx.look_up(self.op, self.name, Some(Depth::Walk));
         }
         None
     }
@@ -347,6 +347,8 @@ impl Publishing {
                 }
             }
             self.note(cx, &sending.record, &result);
+        } else {
+            cx.nodes.give_up(&self.name);
         }
         cx.emit(Event::Published { op: self.op, result });
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::key::PublicKey;
 use crate::name::Name;
 use crate::record::{Metadata, Version};
+use crate::routing::Depth;
 use crate::value::Value;
 
 /// How many routers must take a record for a publish to succeed.
@@ -109,11 +110,22 @@ pub struct Put {
 pub enum Enough {
     /// The first valid record, a cached one included even when its TTL has passed.
     First,
-    /// Every router that is not failing has answered.
+    /// Every router that is not failing has answered; a DHT has when a newer record is as unlikely as one in a thousand.
     #[default]
     Probable,
-    /// So many answers, weighted; or all there are.
+    /// So many answers, weighted; or all there are. Of a DHT each peer's answer counts.
     Answers(u32),
+}
+
+impl Enough {
+    /// How thoroughly routers of many peers are asked for it. What comes after the first answer is worth having all the
+    /// same: it is cached, and corrects peers that hold an older record.
+    pub(crate) fn depth(self) -> Depth {
+        match self {
+            Self::First | Self::Probable => Depth::Usual,
+            Self::Answers(count) => Depth::Answers(count),
+        }
+    }
 }
 
 /// How a name is resolved.

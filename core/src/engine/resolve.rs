@@ -105,7 +105,7 @@ impl Resolving {
     fn open(&mut self, cx: &mut Context, index: usize) {
         let name = self.hops[index].name;
         cx.watch(self.op, name);
-        cx.look_up(self.op, name, false);
+        cx.look_up(self.op, name, None);
     }
 
     /// Something else in this node brought a newer record: what is settled here must not be older.
@@ -157,7 +157,7 @@ impl Resolving {
         if !(self.how.offline || hop.asked || (usable && fresh)) {
             // What is stale is served at once to those who want the first, and refreshed behind their back.
             hop.asked = true;
-            cx.look_up(op, name, true);
+            cx.look_up(op, name, Some(self.how.enough.depth()));
         }
         let heard = hop.asked && cx.is_enough(op, &name, self.how.enough);
         hop.done = self.how.offline || usable || heard;

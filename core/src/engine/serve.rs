@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::name::Name;
 use crate::record::{Verified, compare};
 use crate::routing::http::server::{Asked, PutOutcome, for_head, found, put_response, timed_out, unavailable};
-use crate::routing::{CallId, RouterId};
+use crate::routing::{CallId, Depth, RouterId};
 
 use super::context::{Context, Wake};
 use super::ids::{InboundId, OpId};
@@ -102,7 +102,7 @@ impl Serving {
         // Two who bring records of one name at once must not overtake each other between comparing and storing.
         let may = matches!(self.stage, Stage::Get { .. }) || cx.lock(self.op, self.name);
         if may {
-            cx.look_up(self.op, self.name, false);
+            cx.look_up(self.op, self.name, None);
         }
         None
     }
@@ -132,7 +132,7 @@ impl Serving {
         let ready = !cx.calls.routers().any(|(_, router)| router.read) || heard || (known.is_some() && (fresh || own));
         if !*asked && !fresh {
             *asked = true;
-            cx.look_up(op, name, true);
+            cx.look_up(op, name, Some(Depth::Usual));
         }
         if !ready {
             return None;

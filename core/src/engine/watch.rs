@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use crate::name::Name;
 use crate::record::Verified;
+use crate::routing::Depth;
 
 use super::context::{Context, Wake};
 use super::event::Event;
@@ -53,7 +54,7 @@ impl Watching {
 
     fn look(&mut self, cx: &mut Context) {
         self.looking = true;
-        cx.look_up(self.op, self.name, true);
+        cx.look_up(self.op, self.name, Some(Depth::Usual));
     }
 
     fn read(&mut self, cx: &mut Context) {

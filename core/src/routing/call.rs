@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use http::StatusCode;
+use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
 use thiserror::Error;
 
 use super::http::client::{Backoff, Fault, FaultKind, GetAnswer, read_get, read_put, response_date};
 use super::router::{Router, RouterId, Transport};
+use crate::dht;
 use crate::name::Name;
-use crate::record::{MAX_RECORD_BYTES, Record};
+use crate::record::{MAX_RECORD_BYTES, Verified};
 use crate::time::Timestamp;
 
 /// One call to one router.
@@ -38,11 +40,20 @@ pub enum Operation {
     },
     /// Take a record.
     Put {
-        /// The name.
-        name: Name,
-        /// The record, verified.
-        record: Bytes,
+        /// The record.
+        record: Verified,
     },
+}
+
+/// How thoroughly a router of many peers is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Depth {
+    /// Until a newer record is unlikely to have been missed.
+    Usual,
+    /// Until so many of the peers that should know have answered.
+    Answers(u32),
+    /// To the end, because a record will be sent to those who should keep it.
+    Walk,
 }
 
 /// What a router that the application brings says of an operation.
@@ -66,6 +77,15 @@ pub struct Tally {
 impl Tally {
     /// One peer, which answered.
     pub const ONE: Self = Self { acks: 1, asked: 1 };
+}
+
+/// What one peer of a router said to a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerReceipt {
+    /// The peer.
+    pub peer: PeerId,
+    /// What it said.
+    pub outcome: dht::Outcome,
 }
 
 /// Why an HTTP exchange brought no response.
@@ -145,10 +165,27 @@ impl RouteError {
 /// What the routing layer wants done.
 #[derive(Debug)]
 pub(crate) enum CallOutput {
-    Http { id: HttpId, request: http::Request<Bytes>, timeout: Duration, max_body: usize },
-    Route { id: RouteId, router: RouterId, operation: Operation },
+    Http {
+        id: HttpId,
+        request: http::Request<Bytes>,
+        timeout: Duration,
+        max_body: usize,
+    },
+    Route {
+        id: RouteId,
+        router: RouterId,
+        operation: Operation,
+    },
+    /// To be answered by [`Calls::on_node`].
+    Node {
+        call: CallId,
+        router: RouterId,
+        operation: Operation,
+        depth: Depth,
+    },
     CancelHttp(HttpId),
     CancelRoute(RouteId),
+    CancelNode(CallId),
 }
 
 /// What became of a call.
@@ -156,14 +193,30 @@ pub(crate) enum CallOutput {
 pub(crate) enum CallUpdate {
     /// Bytes that claim to be a record, and the router's entity tag for them.
     Record { bytes: Bytes, etag: Option<String> },
+    /// A record that was verified already.
+    Found(Verified),
     /// The router still holds what the caller's entity tag stands for.
     Unchanged,
     /// An attempt failed and another follows.
     Failing,
     /// A router's idea of the time.
     Date { router: RouterId, at: Timestamp },
+    /// What a DHT node says at the end of a call.
+    Ended(Ended),
     /// The end.
     Done(CallEnd),
+}
+
+/// How a DHT node ended a call.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) result: Result<Tally, RouteError>,
+    /// The best record of a get: one that this node keeps for others was found by nobody else.
+    pub(crate) best: Option<Verified>,
+    /// What each peer said to a record.
+    pub(crate) peers: Vec<PeerReceipt>,
+    /// How sure a get is of the best record that it found.
+    pub(crate) freshness: Option<dht::Freshness>,
 }
 
 /// How a call ended, or how it stands.
@@ -173,11 +226,14 @@ pub(crate) struct CallEnd {
     pub(crate) result: Result<Tally, RouteError>,
     pub(crate) started: Duration,
     pub(crate) attempts: u32,
+    pub(crate) peers: Vec<PeerReceipt>,
+    pub(crate) freshness: Option<dht::Freshness>,
 }
 
 struct Call {
     router: RouterId,
     operation: Operation,
+    depth: Depth,
     etag: Option<String>,
     started: Duration,
     state: State,
@@ -194,18 +250,21 @@ impl Call {
     /// What stands in the list of deliveries, if it is one.
     fn delivery(&self, id: CallId) -> Option<Delivery> {
         match &self.operation {
-            Operation::Put { name, record } => {
-                let sequence = Record::decode(record.clone()).map_or(0, |record| record.sequence());
-                Some((self.router, *name, sequence, id))
-            }
+            Operation::Put { record } => Some((self.router, *record.name(), record.sequence(), id)),
             Operation::Get { .. } => None,
         }
+    }
+
+    fn end(&self, ended: Ended) -> CallEnd {
+        let Ended { result, peers, freshness, .. } = ended;
+        CallEnd { router: self.router, result, started: self.started, attempts: self.attempts, peers, freshness }
     }
 }
 
 enum State {
     Http(HttpId),
     Route(RouteId),
+    Node,
     Sleeping,
 }
 
@@ -267,7 +326,7 @@ impl Calls {
     pub(crate) fn progress(&self, id: CallId) -> Option<CallEnd> {
         let call = self.calls.get(&id)?;
         let result = Err(RouteError::Pending(call.last_failure.clone()));
-        Some(CallEnd { router: call.router, result, started: call.started, attempts: call.attempts })
+        Some(call.end(Ended { result, best: None, peers: Vec::new(), freshness: None }))
     }
 
     pub(crate) fn start(
@@ -275,16 +334,18 @@ impl Calls {
         now: Duration,
         router: RouterId,
         operation: Operation,
+        depth: Depth,
         etag: Option<String>,
     ) -> CallId {
         let id = CallId(self.fresh_id());
         let attempts = match &self.router(router).transport {
             Transport::Http(endpoint) => endpoint.attempts,
-            Transport::External => 1,
+            Transport::External | Transport::Dht(_) => 1,
         };
         let call = Call {
             router,
             operation,
+            depth,
             etag,
             started: now,
             state: State::Sleeping,
@@ -340,6 +401,7 @@ impl Calls {
                 self.routes.remove(&route);
                 self.outputs.push_back(CallOutput::CancelRoute(route));
             }
+            State::Node => self.outputs.push_back(CallOutput::CancelNode(id)),
             State::Sleeping => {}
         }
     }
@@ -419,6 +481,19 @@ impl Calls {
         }
     }
 
+    /// Takes what a DHT node says of a call.
+    pub(crate) fn on_node(&mut self, id: CallId, update: CallUpdate) {
+        match update {
+            CallUpdate::Ended(mut ended) => {
+                let best = ended.best.take().filter(|_| self.calls.contains_key(&id));
+                self.updates.extend(best.map(|best| (id, CallUpdate::Found(best))));
+                self.finish_with(id, ended);
+            }
+            update if self.calls.contains_key(&id) => self.updates.push_back((id, update)),
+            _ => {}
+        }
+    }
+
     pub(crate) fn on_timeout(&mut self, now: Duration, random: &mut ChaCha8Rng) {
         while let Some(&(due, id)) = self.timers.first() {
             if due > now {
@@ -434,6 +509,10 @@ impl Calls {
                 Some(&State::Route(route)) => {
                     self.routes.remove(&route);
                     self.outputs.push_back(CallOutput::CancelRoute(route));
+                    self.finish(id, Err(RouteError::Timeout));
+                }
+                Some(State::Node) => {
+                    self.outputs.push_back(CallOutput::CancelNode(id));
                     self.finish(id, Err(RouteError::Timeout));
                 }
                 Some(State::Sleeping) => self.attempt(now, id),
@@ -464,7 +543,7 @@ impl Calls {
             Transport::Http(endpoint) => {
                 let request = match &call.operation {
                     Operation::Get { name } => endpoint.get_request(name, call.etag.as_deref()),
-                    Operation::Put { name, record } => endpoint.put_request(name, record),
+                    Operation::Put { record } => endpoint.put_request(record.name(), record.as_bytes()),
                 };
                 let http = HttpId(fresh);
                 call.state = State::Http(http);
@@ -477,6 +556,11 @@ impl Calls {
                 self.routes.insert(route, id);
                 let operation = call.operation.clone();
                 self.outputs.push_back(CallOutput::Route { id: route, router: call.router, operation });
+            }
+            Transport::Dht(_) => {
+                call.state = State::Node;
+                let (operation, depth) = (call.operation.clone(), call.depth);
+                self.outputs.push_back(CallOutput::Node { call: id, router: call.router, operation, depth });
             }
         }
         self.set_timer(id, Some(now + timeout));
@@ -506,17 +590,20 @@ impl Calls {
     }
 
     fn finish(&mut self, id: CallId, result: Result<Tally, RouteError>) {
+        self.finish_with(id, Ended { result, best: None, peers: Vec::new(), freshness: None });
+    }
+
+    fn finish_with(&mut self, id: CallId, ended: Ended) {
         let Some(call) = self.end(id) else { return };
         let failures = &mut self.failures[usize::from(call.router.0)];
-        match &result {
+        match &ended.result {
             Err(RouteError::Unreachable(_) | RouteError::Timeout | RouteError::Unavailable(_)) => {
                 *failures = failures.saturating_add(1)
             }
             Err(RouteError::Overtaken { .. }) => {}
             _ => *failures = 0,
         }
-        let end = CallEnd { router: call.router, result, started: call.started, attempts: call.attempts };
-        self.updates.push_back((id, CallUpdate::Done(end)));
+        self.updates.push_back((id, CallUpdate::Done(call.end(ended))));
     }
 
     fn set_timer(&mut self, id: CallId, due: Option<Duration>) {

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::call::{CallEnd, Calls, RouteError, Tally};
+use super::call::{CallEnd, Calls, PeerReceipt, RouteError, Tally};
 use super::router::RouterId;
 
 /// What one router said to one operation.
@@ -15,6 +15,8 @@ pub struct Receipt {
     pub label: String,
     /// How many peers answered or took the record, or why none did.
     pub outcome: Result<Tally, RouteError>,
+    /// What each peer of a DHT said to a record, as far as it had answered, in the order of the answers.
+    pub peers: Vec<PeerReceipt>,
     /// The sequence of the newest valid record it answered with, when it was asked for one.
     pub sequence: Option<u64>,
     /// How often it was tried.
@@ -29,6 +31,7 @@ impl Receipt {
             router: end.router,
             label: calls.router(end.router).label.clone(),
             outcome: end.result,
+            peers: end.peers,
             sequence: None,
             attempts: end.attempts,
             elapsed: now.saturating_sub(end.started),

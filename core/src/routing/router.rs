@@ -4,6 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::http::client::Endpoint;
+use crate::dht;
 
 /// A router of one engine: its place in [`Config::routers`](crate::engine::Config::routers).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,12 +16,17 @@ impl fmt::Display for RouterId {
     }
 }
 
+/// Beyond what any operation of a node takes.
+const DHT_TIMEOUT: Duration = Duration::from_secs(90);
+
 /// How a router is reached.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Transport {
     /// Delegated Routing V1 over HTTP.
     Http(Endpoint),
+    /// A DHT, in which the engine has a node of its own: it emits [`Output::Net`](crate::engine::Output::Net).
+    Dht(Box<dht::Config>),
     /// A router that the application brings: the engine emits [`Output::Route`](crate::engine::Output::Route).
     External,
 }
@@ -59,6 +65,11 @@ impl Router {
             timeout: endpoint.timeout,
             ..Self::external("", Transport::Http(endpoint))
         }
+    }
+
+    /// A node of a DHT in the first tier, asked and sent to. It bounds the time of its operations itself.
+    pub fn dht(label: impl Into<String>, config: dht::Config) -> Self {
+        Self { timeout: DHT_TIMEOUT, ..Self::external(label, Transport::Dht(Box::new(config))) }
     }
 
     /// A router that the application brings, in the first tier, asked and sent to, 10 s an attempt.

@@ -1,15 +1,20 @@
 //! `ipns daemon`.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use ipns_core::dht::{Multiaddr, Standing};
+use ipns_core::engine::Event;
 use ipns_server::api::Api;
 use ipns_server::{DaemonFile, DaemonInfo, Failure, Server, ServerConfig, token};
+use ipns_tokio::{Handle, Listening};
 use serde_json::json;
 use tokio::signal;
 
 use crate::args::DaemonArgs;
-use crate::backend::start;
+use crate::backend::{Role, Running, start};
 use crate::settings::Settings;
 use crate::{files, output};
 
@@ -19,14 +24,21 @@ const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Add
 const GRACE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(settings: &Settings, args: DaemonArgs) -> Result<u8, Failure> {
-    let api = start(settings).await?;
+    let Running { api, listening } = start(settings, Role::Daemon).await?;
     let address = args.http.or(settings.file.http).unwrap_or(DEFAULT_ADDRESS);
-    let served = serve(settings, &args, address, api.clone()).await;
+    let served = serve(settings, &args, address, api.clone(), listening.as_ref()).await;
     api.node().shutdown(GRACE).await;
     served.map(|()| 0)
 }
 
-async fn serve(settings: &Settings, args: &DaemonArgs, address: SocketAddr, api: Api) -> Result<(), Failure> {
+async fn serve(
+    settings: &Settings,
+    args: &DaemonArgs,
+    address: SocketAddr,
+    api: Api,
+    listening: Option<&Listening>,
+) -> Result<(), Failure> {
+    let standing = tokio::spawn(tell_standing(api.node().clone(), settings.json));
     let started = api.now();
     let config = ServerConfig {
         token: Some(token::create(&settings.home)?),
@@ -39,14 +51,51 @@ async fn serve(settings: &Settings, args: &DaemonArgs, address: SocketAddr, api:
     if let Some(path) = &args.http_port_file {
         files::write(path, format!("{}\n", bound.port()).as_bytes())?;
     }
+    let peer = listening.map(|listening| listening.peer.to_string());
+    let full = |address: &Multiaddr| format!("{address}/p2p/{}", peer.as_deref().unwrap_or_default());
+    let addresses: Vec<String> = listening.iter().flat_map(|listening| &listening.addresses).map(full).collect();
     if settings.json {
-        output::document(&json!({ "ready": true, "http": format!("http://{bound}"), "home": settings.home }))?;
+        let http = format!("http://{bound}");
+        let ready = json!({ "ready": true, "http": http, "home": settings.home, "peer": peer, "addresses": addresses });
+        output::document(&ready)?;
     } else {
-        output::line(format!("ready http=http://{bound}"))?;
+        let peers: Vec<String> = addresses.iter().map(|address| format!(" peers={address}")).collect();
+        output::line(format!("ready http=http://{bound}{}", peers.concat()))?;
     }
     server.serve(stop()).await;
+    standing.abort();
     drop(file);
     Ok(())
+}
+
+/// Says when the node has joined a DHT and when it is alone in one.
+async fn tell_standing(node: Handle, json: bool) {
+    let mut events = node.events();
+    let mut told: BTreeMap<String, Standing> = BTreeMap::new();
+    loop {
+        for dht in node.health().await.unwrap_or_default() {
+            let (standing, live, known) = (dht.health.standing, dht.health.live, dht.health.known);
+            if standing == Standing::Joining || told.insert(dht.label.clone(), standing) == Some(standing) {
+                continue;
+            }
+            let joined = standing == Standing::Joined;
+            // Whoever reads this may have gone away; the daemon goes on.
+            let _ = match (json, joined) {
+                (true, _) => {
+                    output::document(&json!({ "dht": dht.label, "joined": joined, "live": live, "known": known }))
+                }
+                (false, true) => output::line(format!("joined {}: {live} live servers, {known} known", dht.label)),
+                (false, false) => output::line(format!("alone in {}: no server answers; trying again", dht.label)),
+            };
+        }
+        loop {
+            match events.next().await {
+                Some(Event::Health { .. }) => break,
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
 }
 
 /// Ends when the operating system, or someone at the terminal, asks the program to stop.

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod daemon;
 pub(crate) mod demo;
+pub(crate) mod dht;
 pub(crate) mod get;
 pub(crate) mod inspect;
 pub(crate) mod key;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ipns_core::Name;
 use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::record::RecordBuilder;
 use ipns_core::routing::http::client::Endpoint;
 use ipns_core::routing::{RouteError, Router, Tally};
+use ipns_core::{Name, Verified};
 use ipns_driver::{BoxFuture, Builder, Found, Handle, Node};
 use ipns_server::api::{Api, PublishRequest};
 use ipns_server::{AdminClient, DaemonFile, DaemonInfo, Server, ServerConfig, token};
@@ -173,7 +173,7 @@ impl ipns_driver::Router for Gate {
         })
     }
 
-    fn put(&self, _: Name, _: Bytes) -> BoxFuture<Result<Tally, RouteError>> {
+    fn put(&self, _: Verified) -> BoxFuture<Result<Tally, RouteError>> {
         Box::pin(async { Ok(Tally::ONE) })
     }
 }

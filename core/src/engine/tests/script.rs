@@ -181,7 +181,7 @@ impl Script {
     pub(super) fn route(&mut self, now: Duration, operation: &Operation) -> Vec<RouteUpdate> {
         let (put, sequence) = match operation {
             Operation::Get { .. } => (false, None),
-            Operation::Put { record, .. } => (true, Some(Record::decode(record.clone()).unwrap().sequence())),
+            Operation::Put { record } => (true, Some(record.sequence())),
         };
         let act = self.act();
         self.seen.push(Seen { at: now, put, status: 0, sequence });
@@ -190,7 +190,7 @@ impl Script {
             (Act::Serve, Operation::Get { name }) => {
                 self.held.get(name).cloned().map(RouteUpdate::Record).into_iter().chain([done]).collect()
             }
-            (Act::Serve, Operation::Put { name, record }) => match self.take(*name, record.clone()) {
+            (Act::Serve, Operation::Put { record }) => match self.take(*record.name(), record.as_bytes().clone()) {
                 PutOutcome::Stored => vec![done],
                 PutOutcome::Older { current } => {
                     vec![RouteUpdate::Done(Err(RouteError::Conflict { current: Some(current) }))]

@@ -404,8 +404,8 @@ impl World {
                 }
             }
             Output::Route { id, router, operation } => {
-                if let Operation::Put { name, record } = &operation {
-                    self.nodes[index].witness.lets_out(name, record);
+                if let Operation::Put { record } = &operation {
+                    self.nodes[index].witness.lets_out(record.name(), record.as_bytes());
                 }
                 let now = self.now;
                 let script = self.nodes[index].routes.get_mut(&router).expect("the router has a script");
@@ -430,6 +430,7 @@ impl World {
             }
             Output::Store(command) => self.store(index, command),
             Output::Respond { to, response } => self.respond(index, to, response),
+            Output::Net(command) => panic!("no node of this world has a DHT: {command:?}"),
             Output::Event(event) => self.event(index, event),
         }
     }
@@ -534,5 +535,6 @@ fn copy(input: &Input) -> Input {
         Input::Stored { id, result } => Input::Stored { id: *id, result: result.clone() },
         Input::Request { id, request } => Input::Request { id: *id, request: request.clone() },
         Input::RequestGone { id } => Input::RequestGone { id: *id },
+        Input::Net(event) => Input::Net(event.clone()),
     }
 }

@@ -1,0 +1,145 @@
+//! What an application can ask of the DHTs of a node.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use ipns_core::dht::{self, Health, PeerInfo, RpcError, TableEntry, Tally, Usage};
+use ipns_core::routing::{Inquiry, RouterId};
+use libp2p_identity::PeerId;
+
+use crate::handle::{Command, Handle, Stopped, Updates};
+
+/// How a node stands in one DHT.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct DhtHealth {
+    /// The DHT.
+    pub router: RouterId,
+    /// Its label.
+    pub label: String,
+    /// How the node stands.
+    pub health: Health,
+    /// Since the last answer of any peer, if there was one.
+    pub last_answer: Option<Duration>,
+    /// Whether the node serves others.
+    pub serving: bool,
+    /// What it keeps for others and has in flight.
+    pub usage: Usage,
+}
+
+/// What a DHT said to an inquiry, and which.
+pub type Told = (RouterId, dht::Event);
+
+/// What DHTs say to an inquiry as it comes; it ends when all have answered. Dropping it gives the inquiry up.
+pub struct Answers(pub(crate) Updates<Told>);
+
+impl Stream for Answers {
+    type Item = Told;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Told>> {
+        Pin::new(&mut self.0).poll_next(cx)
+    }
+}
+
+impl Handle {
+    /// More peers by which the DHTs join. A node that is alone tries them at once.
+    pub fn bootstrap(&self, peers: Vec<PeerInfo>) {
+        let _ = self.commands.unbounded_send(Command::Bootstrap(peers));
+    }
+
+    /// How this node stands in each of its DHTs: peers, last answer, alone or joined.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn health(&self) -> Result<Vec<DhtHealth>, Stopped> {
+        self.ask(Command::Health).await
+    }
+
+    /// The routing table of a DHT, the farthest entry first.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn routing_table(&self, router: RouterId) -> Result<Vec<TableEntry>, Stopped> {
+        self.ask(|answer| Command::Table(router, answer)).await
+    }
+
+    /// Asks one DHT, or all, something about themselves, and gives everything that they say.
+    pub fn inquire(&self, of: Option<RouterId>, what: Inquiry) -> Answers {
+        Answers(self.updates(|id, updates| Command::Inquire(of, what, id, updates)))
+    }
+
+    /// Where a peer can be reached, as others in the DHTs tell; its addresses are empty when nobody knows it.
+    pub async fn find_peer(&self, peer: PeerId) -> PeerInfo {
+        let mut found = PeerInfo { id: peer, addresses: Vec::new() };
+        let mut answers = self.inquire(None, Inquiry::FindPeer(peer));
+        while let Some((_, event)) = answers.next().await {
+            if let dht::Event::FindPeerDone { peer, .. } = event {
+                let more = peer.addresses.into_iter().filter(|address| !found.addresses.contains(address));
+                found.addresses.extend(more.collect::<Vec<_>>());
+            }
+        }
+        found
+    }
+
+    /// The peers nearest to what these bytes hash to, of each DHT.
+    pub async fn closest(&self, key: impl Into<Bytes>) -> Vec<(RouterId, Vec<PeerInfo>)> {
+        let mut found = Vec::new();
+        let mut answers = self.inquire(None, Inquiry::Closest(key.into()));
+        while let Some((router, event)) = answers.next().await {
+            if let dht::Event::ClosestDone { closest, .. } = event {
+                found.push((router, closest));
+            }
+        }
+        found
+    }
+
+    /// Announces, now and every 22 hours, that this node provides what has this multihash. Says what the peers of each
+    /// DHT said.
+    pub async fn provide(&self, key: impl Into<Bytes>) -> Vec<(RouterId, Tally)> {
+        let mut tallies = Vec::new();
+        let mut answers = self.inquire(None, Inquiry::Provide(key.into()));
+        while let Some((router, event)) = answers.next().await {
+            if let dht::Event::PutDone { tally, .. } = event {
+                tallies.push((router, tally));
+            }
+        }
+        tallies
+    }
+
+    /// Announces a multihash no more. Others forget it within 48 hours.
+    pub async fn stop_providing(&self, key: impl Into<Bytes>) {
+        let mut answers = self.inquire(None, Inquiry::StopProviding(key.into()));
+        while answers.next().await.is_some() {}
+    }
+
+    /// At most `want` providers of what has this multihash.
+    pub async fn find_providers(&self, key: impl Into<Bytes>, want: usize) -> Vec<PeerInfo> {
+        let mut found: Vec<PeerInfo> = Vec::new();
+        let mut answers = self.inquire(None, Inquiry::FindProviders { key: key.into(), want });
+        while let Some((_, event)) = answers.next().await {
+            match event {
+                dht::Event::Provider { provider, .. } if found.iter().all(|known| known.id != provider.id) => {
+                    found.push(provider);
+                }
+                _ => {}
+            }
+        }
+        found.truncate(want);
+        found
+    }
+
+    /// How long a peer takes to answer in each DHT, the dial included, or why it does not.
+    pub async fn ping(&self, peer: PeerInfo) -> Vec<(RouterId, Result<Duration, RpcError>)> {
+        let mut pongs = Vec::new();
+        let mut answers = self.inquire(None, Inquiry::Ping(peer));
+        while let Some((router, event)) = answers.next().await {
+            if let dht::Event::Pong { result, .. } = event {
+                pongs.push((router, result));
+            }
+        }
+        pongs
+    }
+}

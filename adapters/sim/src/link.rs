@@ -1,0 +1,83 @@
+//! How long messages take, and which are lost.
+
+use std::time::Duration;
+
+use crate::dice::{mix, normal, unit};
+
+/// The links between all nodes. [`Default`] is today's internet as the public DHT sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Links {
+    /// The median round trip; round trips are log-normal, and fixed for each pair of nodes.
+    pub median: Duration,
+    /// The deviation of the logarithm.
+    pub sigma: f64,
+    /// How much a single message differs from its pair's round trip, as a share of it.
+    pub jitter: f64,
+    /// How many round trips a new connection takes.
+    pub connect_round_trips: f64,
+    /// How long a dial to a node that is not there takes to fail.
+    pub dead_dial: Duration,
+    /// How long a connection stays open that nobody uses.
+    pub idle: Duration,
+    /// The mean of the time that a server takes to answer, exponentially distributed.
+    pub service: Duration,
+    /// The share of messages that are lost.
+    pub loss: f64,
+    /// The share of answers that come twice.
+    pub duplicates: f64,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self {
+            median: Duration::from_millis(130),
+            sigma: 0.6,
+            jitter: 0.05,
+            connect_round_trips: 1.0,
+            dead_dial: Duration::from_secs(5),
+            idle: Duration::from_secs(60),
+            service: Duration::from_millis(20),
+            loss: 0.0,
+            duplicates: 0.0,
+        }
+    }
+}
+
+impl Links {
+    /// The round trip between two nodes.
+    pub(crate) fn round_trip(&self, seed: u64, a: u32, b: u32) -> Duration {
+        let pair = mix(&[seed, 1, a.min(b).into(), a.max(b).into()]);
+        self.median.mul_f64((self.sigma * normal(pair)).exp())
+    }
+
+    /// How long one message takes, one way.
+    pub(crate) fn one_way(&self, seed: u64, a: u32, b: u32, chance: u64) -> Duration {
+        let jitter = 1.0 + self.jitter * (2.0 * unit(chance) - 1.0);
+        self.round_trip(seed, a, b).mul_f64(jitter / 2.0)
+    }
+
+    pub(crate) fn service_time(&self, chance: u64) -> Duration {
+        self.service.mul_f64(-(1.0 - unit(chance)).ln())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_are_as_measured_and_fixed_for_a_pair() {
+        let links = Links::default();
+        let mut all: Vec<Duration> = (0..10_000).map(|n| links.round_trip(5, n, n + 20_000)).collect();
+        assert_eq!(links.round_trip(5, 3, 9), links.round_trip(5, 9, 3));
+        assert_ne!(links.round_trip(5, 3, 9), links.round_trip(6, 3, 9));
+        all.sort();
+        let near = |at: usize, ms: u64| {
+            let (found, expected) = (all[at].as_millis() as f64, ms as f64);
+            assert!((found / expected - 1.0).abs() < 0.06, "{at}: {found} {expected}");
+        };
+        near(5_000, 130);
+        near(9_000, 280);
+        near(9_900, 525);
+    }
+}

@@ -1,0 +1,361 @@
+//! Passive servers: what a client sees of a large DHT, at a few hundred bytes a server.
+//!
+//! A passive server has no routing table of its own. What it would have in each bucket follows from the sorted ids of
+//! all servers and the seed: all of a small subtree, a fixed sample of a large one, and of those that are down as many
+//! as real tables hold. So a hundred thousand of them fit into a world, and answer like servers that joined long ago.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipns_core::dht::{Key, Multiaddr, PeerId, PeerInfo, Refused, Request, Response, VALUE_LIFETIME, ValueRecord};
+use ipns_core::record::{Checks, compare};
+use ipns_core::{Name, Timestamp, Verified};
+
+use crate::dice::{mix, unit};
+use crate::identity;
+
+/// The size of a bucket.
+const K: usize = 20;
+/// A sample of a large bucket gives up after so many draws.
+const MAX_DRAWS: u64 = 8 * K as u64;
+
+/// The passive servers of a world.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Servers {
+    /// How many are up.
+    pub count: u32,
+    /// The share of the entries of far buckets that are down.
+    pub stale_far: f64,
+    /// The share of the entries of near buckets that are down: those small enough to hold all that there are.
+    pub stale_near: f64,
+    /// The protocol of their DHT.
+    pub protocol: String,
+}
+
+impl Servers {
+    /// So many servers of the public DHT, with as many stale entries as today's tables hold.
+    pub fn new(count: u32) -> Self {
+        let protocol = ipns_core::dht::PUBLIC_PROTOCOL.to_owned();
+        Self { count, stale_far: 0.04, stale_near: 0.15, protocol }
+    }
+
+    /// The same with this share of stale entries everywhere.
+    #[must_use]
+    pub fn dead(self, share: f64) -> Self {
+        Self { stale_far: share, stale_near: share, ..self }
+    }
+}
+
+/// A record that some server keeps, verified once for all of them.
+#[derive(Debug)]
+struct Known {
+    key: Bytes,
+    record: Verified,
+}
+
+/// What a server keeps under a key: which record, and until when.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    known: u32,
+    until: Duration,
+}
+
+pub(crate) struct Population {
+    seed: u64,
+    pub(crate) protocol: String,
+    peers: Vec<PeerId>,
+    keys: Vec<Key>,
+    addresses: Vec<Multiaddr>,
+    up: Vec<bool>,
+    /// The first 64 bits of each key, with its server, in order.
+    sorted: Vec<(u64, u32)>,
+    /// How likely an entry that is down still stands in a far bucket, and in a near one.
+    keep_far: f64,
+    keep_near: f64,
+    known: Vec<Known>,
+    by_bytes: HashMap<Bytes, u32>,
+    values: BTreeMap<u32, Vec<Kept>>,
+    providers: BTreeMap<(u32, Bytes), BTreeSet<PeerId>>,
+}
+
+impl Population {
+    pub(crate) fn new(seed: u64, servers: &Servers) -> Self {
+        let most = servers.stale_far.max(servers.stale_near).clamp(0.0, 0.9);
+        let total = (f64::from(servers.count) / (1.0 - most)).round() as u32;
+        let peers: Vec<PeerId> = (0..total).map(identity::peer).collect();
+        let keys: Vec<Key> = peers.iter().map(Key::of_peer).collect();
+        let mut sorted: Vec<(u64, u32)> = keys.iter().zip(0..).map(|(key, n)| (prefix(key), n)).collect();
+        sorted.sort_unstable();
+        // Exactly so many are down, spread evenly over the ids.
+        let mut order: Vec<(u64, u32)> = (0..total).map(|n| (mix(&[seed, 10, n.into()]), n)).collect();
+        order.sort_unstable();
+        let mut up = vec![true; total as usize];
+        for (_, n) in order.iter().take((total - servers.count) as usize) {
+            up[*n as usize] = false;
+        }
+        let keep = |stale: f64| if most > 0.0 { stale * (1.0 - most) / (most * (1.0 - stale)) } else { 0.0 };
+        Self {
+            seed,
+            protocol: servers.protocol.clone(),
+            addresses: (0..total).map(identity::address).collect(),
+            peers,
+            keys,
+            up,
+            sorted,
+            keep_far: keep(servers.stale_far),
+            keep_near: keep(servers.stale_near),
+            known: Vec::new(),
+            by_bytes: HashMap::new(),
+            values: BTreeMap::new(),
+            providers: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.peers.len() as u32
+    }
+
+    pub(crate) fn is_up(&self, n: u32) -> bool {
+        self.up[n as usize]
+    }
+
+    pub(crate) fn set_up(&mut self, n: u32, up: bool) {
+        self.up[n as usize] = up;
+        if !up {
+            self.values.remove(&n);
+        }
+    }
+
+    pub(crate) fn address(&self, n: u32) -> &Multiaddr {
+        &self.addresses[n as usize]
+    }
+
+    pub(crate) fn info(&self, n: u32) -> PeerInfo {
+        PeerInfo { id: self.peers[n as usize], addresses: vec![self.addresses[n as usize].clone()] }
+    }
+
+    /// Every server that is up, nearest to `target` first: what a lookup should find.
+    pub(crate) fn truly_closest(&self, target: &Key, count: usize) -> Vec<u32> {
+        let mut all: Vec<u32> = (0..self.len()).filter(|n| self.is_up(*n)).collect();
+        let distance = |n: &u32| self.keys[*n as usize].distance(target);
+        if all.len() > count && count > 0 {
+            all.select_nth_unstable_by_key(count - 1, distance);
+            all.truncate(count);
+        }
+        all.sort_unstable_by_key(distance);
+        all
+    }
+
+    /// The servers that server `n` would name as the nearest to `target`.
+    pub(crate) fn closest(&self, n: u32, target: &Key) -> Vec<u32> {
+        let own = prefix(&self.keys[n as usize]);
+        let shared = (own ^ prefix(target)).leading_zeros();
+        let mut found = Vec::with_capacity(2 * K);
+        if shared < 64 {
+            self.bucket(n, own, shared, &mut found);
+        }
+        // Entries of deeper buckets are farther from the target than those of its own bucket, and equally far as to
+        // the first bit that differs; entries of shallower ones are farther still.
+        let mut deeper = shared + 1;
+        while found.len() < K && deeper < 64 && !self.range(own, deeper - 1, false).is_empty() {
+            self.bucket(n, own, deeper, &mut found);
+            deeper += 1;
+        }
+        for shallower in (0..shared).rev() {
+            if found.len() >= K {
+                break;
+            }
+            self.bucket(n, own, shallower, &mut found);
+        }
+        let mut near: Vec<(_, u32)> =
+            found.into_iter().map(|other| (self.keys[other as usize].distance(target), other)).collect();
+        near.sort_unstable();
+        near.truncate(K);
+        near.into_iter().map(|(_, other)| other).collect()
+    }
+
+    /// Where in the order the ids stand that share exactly (`flipped`) or at least `bits` + 1 bits with `own`.
+    fn range(&self, own: u64, bits: u32, flipped: bool) -> &[(u64, u32)] {
+        let bit = 1_u64 << (63 - bits);
+        let low = (if flipped { own ^ bit } else { own }) & !(bit - 1);
+        let start = self.sorted.partition_point(|(key, _)| *key < low);
+        let end = start + self.sorted[start..].partition_point(|(key, _)| *key <= low | (bit - 1));
+        &self.sorted[start..end]
+    }
+
+    /// What stands in a bucket of server `n`.
+    fn bucket(&self, n: u32, own: u64, bits: u32, found: &mut Vec<u32>) {
+        let range = self.range(own, bits, true);
+        let near = range.len() <= 2 * K;
+        let keep = if near { self.keep_near } else { self.keep_far };
+        let stands = |other: u32| {
+            let chance = || unit(mix(&[self.seed, 11, n.into(), other.into()]));
+            other != n && (self.is_up(other) || chance() < keep)
+        };
+        let before = found.len();
+        if range.len() <= K {
+            found.extend(range.iter().map(|(_, other)| *other).filter(|other| stands(*other)));
+            return;
+        }
+        for draw in 0..MAX_DRAWS {
+            if found.len() - before == K {
+                break;
+            }
+            let at = mix(&[self.seed, 12, n.into(), bits.into(), draw]) % range.len() as u64;
+            let (_, other) = range[at as usize];
+            if stands(other) && !found[before..].contains(&other) {
+                found.push(other);
+            }
+        }
+    }
+
+    /// What server `n` answers.
+    pub(crate) fn answer(
+        &mut self,
+        now: Duration,
+        wall: Timestamp,
+        n: u32,
+        from: &PeerId,
+        request: Request,
+    ) -> Result<Response, Refused> {
+        let closer = |population: &Self, key: &[u8]| -> Vec<PeerInfo> {
+            let closest = population.closest(n, &Key::of(key));
+            closest.into_iter().map(|other| population.info(other)).filter(|peer| peer.id != *from).collect()
+        };
+        Ok(match request {
+            Request::Ping => Response::Ping,
+            Request::FindNode { key } => Response::FindNode { closer: closer(self, &key) },
+            Request::GetValue { key } => {
+                let record = self.kept(now, n, &key).map(|known| ValueRecord {
+                    key: known.key.clone(),
+                    value: known.record.as_bytes().clone(),
+                    received: None,
+                });
+                Response::GetValue { record, closer: closer(self, &key) }
+            }
+            Request::PutValue { record } => {
+                self.put(now, wall, n, &record)?;
+                Response::PutValue { record }
+            }
+            Request::AddProvider { key, .. } => {
+                self.providers.entry((n, key)).or_default().insert(*from);
+                Response::AddProvider
+            }
+            Request::GetProviders { key } => {
+                let ids = self.providers.get(&(n, key.clone())).into_iter().flatten();
+                let providers = ids.map(|id| PeerInfo { id: *id, addresses: Vec::new() }).collect();
+                Response::GetProviders { providers, closer: closer(self, &key) }
+            }
+        })
+    }
+
+    fn kept(&self, now: Duration, n: u32, key: &[u8]) -> Option<&Known> {
+        let kept = self.values.get(&n)?.iter().filter(|kept| kept.until > now);
+        kept.map(|kept| &self.known[kept.known as usize]).find(|known| known.key == key)
+    }
+
+    /// The record that server `n` keeps of a name.
+    pub(crate) fn held(&self, now: Duration, n: u32, name: &Name) -> Option<&Verified> {
+        self.kept(now, n, &name.routing_key()).map(|known| &known.record)
+    }
+
+    /// How many servers that are up hold exactly this record.
+    pub(crate) fn holders(&self, now: Duration, record: &Verified) -> usize {
+        let holds = |n: &&u32| self.is_up(**n) && self.held(now, **n, record.name()) == Some(record);
+        self.values.keys().filter(holds).count()
+    }
+
+    fn put(&mut self, now: Duration, wall: Timestamp, n: u32, sent: &ValueRecord) -> Result<(), Refused> {
+        let known = match self.by_bytes.get(&sent.value) {
+            Some(known) if self.known[*known as usize].key == sent.key => *known,
+            _ => {
+                let name = Name::from_routing_key(&sent.key).map_err(|_| Refused::UnknownKey)?;
+                let record = Checks::at(Timestamp::MIN).verify(sent.value.clone(), &name)?;
+                self.known.push(Known { key: sent.key.clone(), record });
+                let known = self.known.len() as u32 - 1;
+                self.by_bytes.insert(sent.value.clone(), known);
+                known
+            }
+        };
+        let record = &self.known[known as usize].record;
+        if record.is_expired(wall) {
+            Checks::at(wall).verify(sent.value.clone(), record.name())?;
+        }
+        let until = now + VALUE_LIFETIME.min(record.eol().saturating_since(wall));
+        let values = self.values.entry(n).or_default();
+        values.retain(|kept| kept.until > now);
+        let held = values.iter_mut().find(|kept| self.known[kept.known as usize].key == sent.key);
+        match held {
+            Some(held) if compare(record, &self.known[held.known as usize].record).is_lt() => Err(Refused::Older),
+            Some(held) => {
+                *held = Kept { known, until };
+                Ok(())
+            }
+            None => {
+                values.push(Kept { known, until });
+                Ok(())
+            }
+        }
+    }
+}
+
+fn prefix(key: &Key) -> u64 {
+    let bytes = key.to_bytes();
+    u64::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_of_answers_finds_the_true_nearest() {
+        let population = Population::new(3, &Servers::new(2000).dead(0.0));
+        for round in 0..50_u32 {
+            let target = Key::of(&round.to_be_bytes());
+            let truth = population.truly_closest(&target, K);
+            let mut at = round * 31 % population.len();
+            let mut hops = 0;
+            loop {
+                let next = population.closest(at, &target)[0];
+                let nearer = |n: u32| population.keys[n as usize].distance(&target);
+                if nearer(next) >= nearer(at) {
+                    break;
+                }
+                at = next;
+                hops += 1;
+            }
+            assert!(hops <= 6, "{hops}");
+            let near = population.closest(at, &target);
+            let named: BTreeSet<u32> = near.iter().flat_map(|n| population.closest(*n, &target)).chain([at]).collect();
+            assert!(truth.iter().all(|n| named.contains(n)));
+        }
+    }
+
+    #[test]
+    fn as_many_entries_are_down_as_was_asked_for() {
+        for (servers, far, near) in [
+            (Servers::new(4000), 0.04, 0.15),
+            (Servers::new(4000).dead(0.25), 0.25, 0.25),
+            (Servers::new(4000).dead(0.0), 0.0, 0.0),
+        ] {
+            let population = Population::new(5, &servers);
+            let up = (0..population.len()).filter(|n| population.is_up(*n)).count();
+            assert_eq!(up, 4000);
+            let (mut counts, mut downs) = ([0; 2], [0; 2]);
+            for n in (0..population.len()).step_by(7) {
+                let own = prefix(&population.keys[n as usize]);
+                for bits in 0..14 {
+                    let near = usize::from(population.range(own, bits, true).len() <= 2 * K);
+                    let mut found = Vec::new();
+                    population.bucket(n, own, bits, &mut found);
+                    counts[near] += found.len();
+                    downs[near] += found.iter().filter(|other| !population.is_up(**other)).count();
+                }
+            }
+            let share = |near: usize| downs[near] as f64 / counts[near] as f64;
+            assert!((share(0) - far).abs() < 0.01 && (share(1) - near).abs() < 0.02, "{} {}", share(0), share(1));
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! The world: machines with engines, links between them, and one queue of events.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use ipns_core::dht::{InboundId, Key, Multiaddr, PeerId, PeerInfo, Request, Response, RpcError};
+use ipns_core::engine::{Config, Engine, Event, Input, Output, StoreCommand};
+use ipns_core::key::{SecretKey, SignError, Signer};
+use ipns_core::routing::{HttpError, NetCommand, NetEvent, RouteError, RouteUpdate, RouterId};
+use ipns_core::store::{StoreError, Table};
+use ipns_core::{Name, Now, Verified};
+
+use crate::dice::{mix, unit};
+use crate::host::{Asker, Host, Hosts};
+use crate::identity;
+use crate::link::Links;
+use crate::queue::Queue;
+use crate::servers::{Population, Servers};
+
+/// How long a signature takes.
+const SIGNING: Duration = Duration::from_micros(50);
+
+/// So many connections are never worth a sweep.
+const MIN_OPEN: usize = 4096;
+
+/// A node of a world. Ids are given in the order in which nodes are added, from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+/// Something that an engine told its application.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// When, since the world began.
+    pub at: Duration,
+    /// Which node.
+    pub node: NodeId,
+    /// What.
+    pub event: Event,
+}
+
+enum What {
+    /// Something reaches a node in this life of it.
+    Input(u32, u32, Input),
+    /// The disk has done what it was told.
+    Disk(u32, u32, StoreCommand),
+    /// A question reaches a node.
+    Ask {
+        to: u32,
+        asker: Asker,
+        request: Request,
+    },
+    /// A connection has come about: each side tells the other what it is.
+    Connected(u32, u32),
+    Wake(u32, u32),
+}
+
+/// A simulated network of engines. The same seed and the same calls give the same events, bit for bit.
+pub struct World {
+    seed: u64,
+    links: Links,
+    now: Duration,
+    /// Nodes below its size are passive; those from there on are hosts.
+    servers: Population,
+    hosts: Hosts,
+    by_peer: HashMap<PeerId, u32>,
+    queue: Queue<What>,
+    /// Until when a connection that is not used again stays open.
+    open: BTreeMap<(u32, u32), Duration>,
+    /// Connections that have closed are forgotten when there are more than this.
+    most_open: usize,
+    told: Vec<Told>,
+    trace: u64,
+    chances: u64,
+    inbound: u64,
+    events: u64,
+    asked: u64,
+}
+
+impl World {
+    /// An empty world.
+    pub fn new(seed: u64, links: Links) -> Self {
+        Self::with_servers(seed, links, &Servers::new(0))
+    }
+
+    /// A world with passive servers, which are its first nodes; some of them are down.
+    pub fn with_servers(seed: u64, links: Links, servers: &Servers) -> Self {
+        let servers = Population::new(seed, servers);
+        let by_peer = (0..servers.len()).map(|n| (servers.info(n).id, n)).collect();
+        Self {
+            seed,
+            links,
+            now: Duration::ZERO,
+            hosts: Hosts::after(servers.len()),
+            servers,
+            by_peer,
+            queue: Queue::new(),
+            open: BTreeMap::new(),
+            most_open: MIN_OPEN,
+            told: Vec::new(),
+            trace: seed,
+            chances: 0,
+            inbound: 0,
+            events: 0,
+            asked: 0,
+        }
+    }
+
+    /// The time since the world began.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// A hash of everything that happened, and when: equal in two runs exactly if they went the same way.
+    pub fn trace(&self) -> u64 {
+        self.trace
+    }
+
+    /// How many events there were.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// How many questions nodes have asked each other.
+    pub fn asked(&self) -> u64 {
+        self.asked
+    }
+
+    /// The links, to be changed while the world goes on.
+    pub fn links(&mut self) -> &mut Links {
+        &mut self.links
+    }
+
+    /// How many nodes there are, passive servers included: the id of the next one.
+    pub fn nodes(&self) -> u32 {
+        self.servers.len() + self.hosts.count()
+    }
+
+    /// A passive server that is up, chosen by this number.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn some_server(&self, number: u64) -> NodeId {
+        let draws = (0..).map(|draw| mix(&[self.seed, 4, number, draw]) % u64::from(self.servers.len()));
+        #[expect(clippy::expect_used, reason = "documented: an endless draw finds one that is up")]
+        let found = draws.map(|n| n as u32).find(|n| self.servers.is_up(*n)).expect("endless");
+        NodeId(found)
+    }
+
+    /// How many passive servers that are up hold exactly this record.
+    pub fn holders(&self, record: &Verified) -> usize {
+        self.servers.holders(self.now, record)
+    }
+
+    /// The record that a passive server keeps of a name.
+    pub fn held(&self, server: NodeId, name: &Name) -> Option<&Verified> {
+        self.servers.held(self.now, server.0, name)
+    }
+
+    /// The passive servers that are up and truly nearest to a key, the nearest first.
+    pub fn closest(&self, key: &Key, count: usize) -> Vec<NodeId> {
+        self.servers.truly_closest(key, count).into_iter().map(NodeId).collect()
+    }
+
+    /// Takes a passive server down, or up again; what it kept is lost.
+    pub fn set_server(&mut self, server: NodeId, up: bool) {
+        self.servers.set_up(server.0, up);
+    }
+
+    /// The peer id that the next node, or any, has.
+    pub fn peer_id(node: NodeId) -> PeerId {
+        identity::peer(node.0)
+    }
+
+    /// The public address of a node.
+    pub fn address(node: NodeId) -> Multiaddr {
+        identity::address(node.0)
+    }
+
+    /// Adds a machine and starts an engine on it. Its DHT configurations must have [`peer_id`](Self::peer_id) of the
+    /// new node as their `local`. Others can dial it exactly if it is `reachable`.
+    pub fn add(&mut self, reachable: bool, config: Config) -> NodeId {
+        let n = self.nodes();
+        self.hosts.add(Host::new(identity::peer(n), identity::address(n), reachable, config));
+        self.by_peer.insert(identity::peer(n), n);
+        self.start(n);
+        NodeId(n)
+    }
+
+    fn start(&mut self, n: u32) {
+        let life = self.hosts[n].life;
+        let mut seed = [0; 32];
+        for (part, chunk) in (0..).zip(seed.chunks_mut(8)) {
+            chunk.copy_from_slice(&mix(&[self.seed, 2, n.into(), life.into(), part]).to_le_bytes());
+        }
+        let host = &mut self.hosts[n];
+        host.start(self.now, seed);
+        let listening = vec![host.address.clone()];
+        let confirmed = if host.reachable { listening.clone() } else { Vec::new() };
+        self.input(n, Input::Net(NetEvent::Addresses { listening, confirmed }));
+    }
+
+    /// Lets a node sign with a key.
+    pub fn give_key(&mut self, node: NodeId, key: SecretKey) {
+        self.hosts[node.0].keys.insert(key.public_key().to_name(), key);
+    }
+
+    /// Calls into the engine of a node that is up, and carries out what comes of it.
+    ///
+    /// # Panics
+    /// When there is no such node, or it is down.
+    pub fn call<T>(&mut self, node: NodeId, call: impl FnOnce(&mut Engine, Now) -> T) -> T {
+        let host = &mut self.hosts[node.0];
+        let now = host.now(self.now);
+        #[expect(clippy::expect_used, reason = "documented")]
+        let result = call(host.engine.as_mut().expect("the node is up"), now);
+        self.drain(node.0);
+        result
+    }
+
+    /// Whether a node runs.
+    pub fn is_up(&self, node: NodeId) -> bool {
+        if self.is_passive(node.0) { self.servers.is_up(node.0) } else { self.hosts[node.0].is_up() }
+    }
+
+    /// Ends a node without warning. What its disk had not done yet is lost.
+    pub fn crash(&mut self, node: NodeId) {
+        self.hosts[node.0].crash();
+        self.open.retain(|(a, b), _| *a != node.0 && *b != node.0);
+    }
+
+    /// Starts a node that is down again, with what is on its disk.
+    pub fn restart(&mut self, node: NodeId) {
+        if !self.is_up(node) {
+            self.start(node.0);
+        }
+    }
+
+    /// Sets by how many nanoseconds a node's wall clock is ahead.
+    pub fn set_skew(&mut self, node: NodeId, nanos: i128) {
+        self.hosts[node.0].skew = nanos;
+    }
+
+    /// Has every commit of a node's disk fail from now on, or succeed again.
+    pub fn fail_disk(&mut self, node: NodeId, failure: Option<StoreError>) {
+        self.hosts[node.0].disk.failure = failure;
+    }
+
+    /// How many entries of a table a node has on its disk.
+    pub fn stored(&self, node: NodeId, table: Table) -> usize {
+        self.hosts[node.0].disk.count(table)
+    }
+
+    /// Everything told since the last call of this.
+    pub fn take_told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.queue.next_time().is_some_and(|at| at <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass until an engine tells an event that `wanted` maps to a value, and returns that; `None` when it has
+    /// not come within `limit`. What was told before counts, unless it was [taken](Self::take_told).
+    pub fn until<T>(&mut self, limit: Duration, mut wanted: impl FnMut(&Told) -> Option<T>) -> Option<T> {
+        let end = self.now + limit;
+        let mut seen = 0;
+        loop {
+            while seen < self.told.len() {
+                seen += 1;
+                if let Some(found) = wanted(&self.told[seen - 1]) {
+                    return Some(found);
+                }
+            }
+            if self.queue.next_time().is_none_or(|at| at > end) {
+                self.now = end;
+                return None;
+            }
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        let Some((at, what)) = self.queue.pop() else { return };
+        self.now = at;
+        self.events += 1;
+        match what {
+            What::Input(n, life, input) if self.hosts[n].life == life => {
+                self.note(&[1, n.into()]);
+                self.input(n, input);
+            }
+            What::Disk(n, life, StoreCommand { id, action }) if self.hosts[n].life == life => {
+                let result = self.hosts[n].disk.carry_out(action);
+                self.note(&[2, n.into(), id.0]);
+                self.input(n, Input::Stored { id, result });
+            }
+            What::Wake(n, life) if self.hosts[n].life == life => {
+                // One that was put off has a later wake in the queue.
+                if self.hosts[n].wake == Some(at) {
+                    self.hosts[n].wake = None;
+                    self.note(&[3, n.into()]);
+                    self.input(n, Input::Tick);
+                }
+            }
+            What::Ask { to, asker, request } => self.on_ask(to, asker, request),
+            What::Connected(a, b) => self.on_connected(a, b),
+            What::Input(..) | What::Disk(..) | What::Wake(..) => {}
+        }
+    }
+
+    fn input(&mut self, n: u32, input: Input) {
+        let host = &mut self.hosts[n];
+        let now = host.now(self.now);
+        if let Some(engine) = &mut host.engine {
+            engine.handle_input(now, input);
+            self.drain(n);
+        }
+    }
+
+    /// Carries out everything that an engine wants.
+    fn drain(&mut self, n: u32) {
+        let life = self.hosts[n].life;
+        loop {
+            let host = &mut self.hosts[n];
+            let Some(output) = host.engine.as_mut().and_then(Engine::poll_output) else { break };
+            match output {
+                Output::Net(command) => self.on_command(n, command),
+                Output::Store(command) => {
+                    let at = host.disk.done_at(self.now, &command.action);
+                    self.queue.push(at, What::Disk(n, life, command));
+                }
+                Output::Sign { id, name, message } => {
+                    let missing = || SignError { reason: format!("no key for {name}") };
+                    let result = host.sign(&name, &message).ok_or_else(missing);
+                    self.later(n, SIGNING, Input::Signed { id, result });
+                }
+                // There is no web in this world.
+                Output::Http { id, .. } => {
+                    let result = Err(HttpError::Connect("no route to host".into()));
+                    self.later(n, self.links.median, Input::Http { id, result });
+                }
+                Output::Route { id, .. } => {
+                    let update = RouteUpdate::Done(Err(RouteError::Unreachable("no such router".into())));
+                    self.later(n, Duration::ZERO, Input::Routed { id, update });
+                }
+                Output::CancelHttp(_) | Output::CancelRoute(_) | Output::Respond { .. } => {}
+                Output::Event(event) => self.told.push(Told { at: self.now, node: NodeId(n), event }),
+            }
+        }
+        let host = &mut self.hosts[n];
+        let next = host.engine.as_ref().and_then(Engine::next_timeout).map(|at| host.world_time(at).max(self.now));
+        if let Some(next) = next
+            && host.wake.is_none_or(|wake| next < wake)
+        {
+            host.wake = Some(next);
+            self.queue.push(next, What::Wake(n, life));
+        }
+    }
+
+    fn on_command(&mut self, n: u32, command: NetCommand) {
+        match command {
+            NetCommand::Ask { router, id, peer, addresses, request, timeout } => {
+                self.asked += 1;
+                self.note(&[4, n.into(), id.0, request.key().len() as u64]);
+                let asker = Asker { node: n, life: self.hosts[n].life, router, id };
+                self.ask(asker, peer, &addresses, request, timeout);
+            }
+            NetCommand::Reply { to, response } => {
+                let Some(asker) = self.hosts[n].inbound.remove(&to) else { return };
+                self.note(&[5, n.into(), response.is_ok().into()]);
+                // ADD_PROVIDER is answered by nothing, which is how its sender knows that it arrived.
+                let result = response.map_err(|_| RpcError::Reset);
+                let chance = self.chance();
+                let service = self.links.service_time(chance);
+                self.answer(n, asker, service, result);
+            }
+            NetCommand::Serve { router, serving } => {
+                let host = &mut self.hosts[n];
+                host.serves.retain(|other| *other != router);
+                if serving {
+                    host.serves.push(router);
+                }
+                // Whoever is connected is told (identify push).
+                let connected: Vec<u32> = self.connected(n).collect();
+                for other in connected {
+                    let at = self.now + self.one_way(n, other);
+                    self.queue.push(at, What::Connected(n, other));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn ask(&mut self, asker: Asker, peer: PeerId, addresses: &[Multiaddr], request: Request, timeout: Duration) {
+        let n = asker.node;
+        let to = self.by_peer.get(&peer).copied();
+        let open = to.is_some_and(|to| self.is_open(n, to));
+        let dialled = to.filter(|to| self.is_up(NodeId(*to)) && (open || self.is_at(*to, addresses)));
+        let Some(to) = dialled else {
+            let wait = if addresses.is_empty() { Duration::ZERO } else { self.links.dead_dial.min(timeout) };
+            return self.respond(asker, wait, Err(RpcError::DialFailed));
+        };
+        let mut delay = Duration::ZERO;
+        if !open {
+            delay = self.links.round_trip(self.seed, n, to).mul_f64(self.links.connect_round_trips);
+            let identified = self.now + delay + self.links.round_trip(self.seed, n, to) / 2;
+            self.queue.push(identified, What::Connected(n, to));
+        }
+        self.open.insert((n.min(to), n.max(to)), self.now + delay + self.links.idle);
+        if self.open.len() > self.most_open {
+            self.open.retain(|_, until| *until > self.now);
+            self.most_open = 2 * self.open.len().max(MIN_OPEN);
+        }
+        if self.is_lost() {
+            return self.respond(asker, timeout, Err(RpcError::Timeout));
+        }
+        let at = self.now + delay + self.one_way(n, to);
+        self.queue.push(at, What::Ask { to, asker, request });
+    }
+
+    /// Whether a node can be dialled at one of these addresses.
+    fn is_at(&self, n: u32, addresses: &[Multiaddr]) -> bool {
+        match self.is_passive(n) {
+            true => addresses.contains(self.servers.address(n)),
+            false => self.hosts[n].reachable && addresses.contains(&self.hosts[n].address),
+        }
+    }
+
+    fn is_passive(&self, n: u32) -> bool {
+        n < self.servers.len()
+    }
+
+    fn on_ask_passive(&mut self, to: u32, asker: Asker, request: Request) {
+        let host = &self.hosts[asker.node];
+        let result = if !self.servers.is_up(to) {
+            Err(RpcError::Closed)
+        } else if host.protocol(asker.router) != Some(&self.servers.protocol) {
+            Err(RpcError::Unsupported)
+        } else {
+            let (from, wall) = (host.peer, Host::true_time(self.now));
+            self.servers.answer(self.now, wall, to, &from, request).map_err(|_| RpcError::Reset)
+        };
+        self.note(&[7, to.into(), asker.node.into(), asker.id.0, result.is_ok().into()]);
+        let chance = self.chance();
+        let service = self.links.service_time(chance);
+        self.answer(to, asker, service, result);
+    }
+
+    fn on_ask(&mut self, to: u32, asker: Asker, request: Request) {
+        if self.is_passive(to) {
+            return self.on_ask_passive(to, asker, request);
+        }
+        let protocol = self.hosts[asker.node].protocol(asker.router);
+        let host = &self.hosts[to];
+        let router = protocol.and_then(|protocol| host.offered(protocol));
+        let Some(router) = router.filter(|_| host.is_up()) else {
+            let error = if host.is_up() { RpcError::Unsupported } else { RpcError::Closed };
+            return self.answer(to, asker, Duration::ZERO, Err(error));
+        };
+        self.note(&[6, to.into(), asker.node.into(), asker.id.0]);
+        self.inbound += 1;
+        let id = InboundId(self.inbound);
+        self.hosts[to].inbound.insert(id, asker);
+        let peer = self.hosts[asker.node].peer;
+        self.input(to, Input::Net(NetEvent::Request { router, id, peer, request }));
+    }
+
+    /// Sends an answer back; it may be lost, or come twice.
+    fn answer(&mut self, from: u32, asker: Asker, service: Duration, result: Result<Response, RpcError>) {
+        if self.is_lost() {
+            return;
+        }
+        let delay = service + self.one_way(from, asker.node);
+        if unit(self.chance()) < self.links.duplicates {
+            let again = delay + self.one_way(from, asker.node);
+            self.respond(asker, again, result.clone());
+        }
+        self.respond(asker, delay, result);
+    }
+
+    fn respond(&mut self, asker: Asker, delay: Duration, result: Result<Response, RpcError>) {
+        let Asker { node, life, router, id } = asker;
+        let input = Input::Net(NetEvent::Response { router, id, result });
+        self.queue.push(self.now + delay, What::Input(node, life, input));
+    }
+
+    fn on_connected(&mut self, a: u32, b: u32) {
+        if !self.is_up(NodeId(a)) || !self.is_up(NodeId(b)) {
+            return;
+        }
+        for (from, to) in [(a, b), (b, a)] {
+            if !self.is_passive(to) {
+                let event = self.identify(from, to);
+                self.input(to, Input::Net(event));
+            }
+        }
+    }
+
+    /// What one node tells another of itself.
+    fn identify(&self, from: u32, to: u32) -> NetEvent {
+        let host = &self.hosts[to];
+        let routers = (0..host.config.routers.len() as u16).map(RouterId);
+        if self.is_passive(from) {
+            let PeerInfo { id: peer, addresses } = self.servers.info(from);
+            let serves = routers.filter(|router| host.protocol(*router) == Some(&self.servers.protocol));
+            return NetEvent::Identified { peer, addresses, serves: serves.collect() };
+        }
+        let other = &self.hosts[from];
+        let offered = |router: &RouterId| host.protocol(*router).is_some_and(|own| other.offered(own).is_some());
+        let serves = routers.filter(offered).collect();
+        NetEvent::Identified { peer: other.peer, addresses: vec![other.address.clone()], serves }
+    }
+
+    fn is_open(&self, a: u32, b: u32) -> bool {
+        self.open.get(&(a.min(b), a.max(b))).is_some_and(|until| *until > self.now)
+    }
+
+    fn connected(&self, n: u32) -> impl Iterator<Item = u32> + '_ {
+        let open = self.open.iter().filter(|(_, until)| **until > self.now);
+        open.filter_map(move |((a, b), _)| match n {
+            n if n == *a => Some(*b),
+            n if n == *b => Some(*a),
+            _ => None,
+        })
+    }
+
+    fn later(&mut self, n: u32, delay: Duration, input: Input) {
+        let life = self.hosts[n].life;
+        self.queue.push(self.now + delay, What::Input(n, life, input));
+    }
+
+    fn one_way(&mut self, a: u32, b: u32) -> Duration {
+        let chance = self.chance();
+        self.links.one_way(self.seed, a, b, chance)
+    }
+
+    fn is_lost(&mut self) -> bool {
+        unit(self.chance()) < self.links.loss
+    }
+
+    fn chance(&mut self) -> u64 {
+        self.chances += 1;
+        mix(&[self.seed, 3, self.chances])
+    }
+
+    fn note(&mut self, words: &[u64]) {
+        self.trace = mix(&[self.trace, self.now.as_nanos() as u64]);
+        self.trace = words.iter().fold(self.trace, |trace, word| mix(&[trace, *word]));
+    }
+
+    /// The names that a node can sign for.
+    pub fn names(&self, node: NodeId) -> impl Iterator<Item = &Name> + '_ {
+        self.hosts[node.0].keys.keys()
+    }
+}
