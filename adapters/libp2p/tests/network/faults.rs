@@ -90,7 +90,7 @@ async fn a_peer_that_never_answers() {
         let (_, mut stream) = timeout(SOON, streams.next()).await.unwrap().unwrap();
         assert_eq!(asker.answer(id).await, Err(RpcError::Timeout));
         let took = asked.elapsed();
-        assert!(took >= patience && took < 3 * patience, "{took:?}");
+        assert!(took >= patience && took < patience + Duration::from_secs(1), "{took:?}");
         // The peer sees that nobody waits any more.
         let mut bytes = Vec::new();
         let _ = timeout(SOON, stream.read_to_end(&mut bytes)).await.unwrap();
@@ -111,7 +111,7 @@ async fn dialling_counts_against_the_time() {
         let id = asker.ask_at(PUBLIC, PeerId::random(), vec![address], Request::Ping, patience);
         assert_eq!(asker.answer(id).await, Err(RpcError::Timeout));
         let took = asked.elapsed();
-        assert!(took >= patience && took < 3 * patience, "{took:?}");
+        assert!(took >= patience && took < patience + Duration::from_secs(1), "{took:?}");
         assert_eq!(asker.usage().await.asks, 0);
     }
 }

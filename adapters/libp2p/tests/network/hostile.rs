@@ -119,7 +119,7 @@ async fn large_answers_share_a_budget() {
 async fn bytes_that_trickle_are_not_waited_for() {
     for over in BOTH {
         let frame_timeout = Duration::from_millis(200);
-        let limits = Limits { frame_timeout, idle_timeout: 5 * frame_timeout, ..Limits::default() };
+        let limits = Limits { frame_timeout, idle_timeout: 10 * frame_timeout, ..Limits::default() };
         let (mut peer, server) = (Party::new().await, Party::with(Setup { limits, ..Setup::default() }).await);
         server.serve(PUBLIC, converse);
         let mut trickling = peer.stream(&server, over, PUBLIC_PROTOCOL).await;
@@ -130,7 +130,7 @@ async fn bytes_that_trickle_are_not_waited_for() {
         while trickling.write_all(&[60]).await.is_ok() {
             trickling.flush().await.unwrap();
             tokio::time::sleep(frame_timeout / 10).await;
-            assert!(begun.elapsed() < 5 * frame_timeout, "the peer can trickle for ever");
+            assert!(begun.elapsed() < 20 * frame_timeout, "the peer can trickle for ever");
         }
         assert!(begun.elapsed() >= frame_timeout);
         assert_eq!(peer.asked(&server, over, Request::Ping).await, Ok(Response::Ping));
@@ -154,7 +154,10 @@ async fn requests_that_nobody_answers_are_bounded() {
         assert_eq!(refused.await, Err(RpcError::Reset));
     }
     assert_eq!(server.usage().await.unanswered, 5);
-    assert_eq!(server.rest().iter().filter(|event| matches!(event, NetEvent::Request { .. })).count(), 5);
+    for _ in 0..5 {
+        server.until(|event| matches!(event, NetEvent::Request { .. }).then_some(())).await;
+    }
+    assert!(server.rest().iter().all(|event| !matches!(event, NetEvent::Request { .. })));
     drop((asker, ids));
     server.usage_is(|usage| usage == Default::default()).await;
 }
