@@ -38,7 +38,7 @@ async fn serve(
     api: Api,
     listening: Option<&Listening>,
 ) -> Result<(), Failure> {
-    let standing = tokio::spawn(tell_standing(api.node().clone(), settings.json));
+    let node = api.node().clone();
     let started = api.now();
     let config = ServerConfig {
         token: Some(token::create(&settings.home)?),
@@ -62,6 +62,7 @@ async fn serve(
         let peers: Vec<String> = addresses.iter().map(|address| format!(" peers={address}")).collect();
         output::line(format!("ready http=http://{bound}{}", peers.concat()))?;
     }
+    let standing = tokio::spawn(tell_standing(node, settings.json));
     server.serve(stop()).await;
     standing.abort();
     drop(file);

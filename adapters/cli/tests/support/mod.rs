@@ -19,6 +19,8 @@ pub const OTHER: &str = "/ipfs/bafkqaaa";
 pub struct Home {
     pub dir: TempDir,
     routers: Vec<String>,
+    /// Other global options.
+    options: Vec<String>,
 }
 
 /// What a command said.
@@ -31,7 +33,22 @@ pub struct Said {
 impl Home {
     pub fn new(routers: &[&str]) -> Self {
         let routers = if routers.is_empty() { vec!["none"] } else { routers.to_vec() };
-        Self { dir: tempfile::tempdir().unwrap(), routers: routers.into_iter().map(Into::into).collect() }
+        let routers = routers.into_iter().map(Into::into).collect();
+        Self { dir: tempfile::tempdir().unwrap(), routers, options: Vec::new() }
+    }
+
+    /// One whose only router is a DHT on this machine, joined by these addresses.
+    pub fn dht(entrances: &[&str]) -> Self {
+        let mut options = vec!["--allow-private-addrs", "--listen", "/ip4/127.0.0.1/tcp/0"];
+        for entrance in entrances {
+            options.extend(["--bootstrap", entrance]);
+        }
+        Self { options: options.into_iter().map(Into::into).collect(), ..Self::new(&["dht"]) }
+    }
+
+    /// The same home with other options.
+    pub fn with(self, options: &[&str]) -> Self {
+        Self { options: [self.options, options.iter().map(|&option| option.into()).collect()].concat(), ..self }
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
@@ -40,7 +57,7 @@ impl Home {
         for router in &self.routers {
             command.arg("--router").arg(router);
         }
-        command.args(args).stdin(Stdio::null());
+        command.args(&self.options).args(args).stdin(Stdio::null());
         command
     }
 
@@ -62,6 +79,13 @@ impl Home {
         assert_eq!(said.code, code, "{args:?}: {}{}", said.stdout, said.stderr);
         assert!(said.stderr.contains("error: "), "{args:?}: {}", said.stderr);
         said.json()["error"]["code"].as_str().unwrap().to_owned()
+    }
+
+    /// Runs a command that must end with `code`, and reads the JSON that it prints all the same.
+    pub fn fails_to(&self, code: i32, args: &[&str]) -> Json {
+        let said = self.run(&[args, &["--json"]].concat());
+        assert_eq!(said.code, code, "{args:?}: {}{}", said.stdout, said.stderr);
+        said.json()
     }
 
     /// Makes a key and returns its name.
@@ -101,6 +125,9 @@ pub fn program() -> Command {
 pub struct Daemon {
     child: Child,
     pub url: String,
+    /// Where it listens for peers.
+    pub peers: Vec<String>,
+    lines: BufReader<std::process::ChildStdout>,
 }
 
 impl Daemon {
@@ -111,10 +138,28 @@ impl Daemon {
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let ready: Json = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
-        Self { child, url: ready["http"].as_str().unwrap().to_owned() }
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut daemon = Self { child, url: String::new(), peers: Vec::new(), lines };
+        let ready = next_line(&mut daemon.lines);
+        assert_eq!(ready["ready"], true, "{ready}");
+        let peers = ready["addresses"].as_array().unwrap().iter().map(|peer| peer.as_str().unwrap().to_owned());
+        daemon.peers = peers.collect();
+        daemon.url = ready["http"].as_str().unwrap().to_owned();
+        daemon
+    }
+
+    /// Waits until it says that it has joined a DHT, and returns what it says.
+    pub fn joined(&mut self) -> Json {
+        loop {
+            let said = next_line(&mut self.lines);
+            if said["joined"] == true {
+                return said;
+            }
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn kill(mut self) {
@@ -136,6 +181,12 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn next_line(lines: &mut impl BufRead) -> Json {
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
 }
 
 /// One request as a scripted server sees it.
