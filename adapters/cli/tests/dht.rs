@@ -126,7 +126,10 @@ fn wrong_words_are_usage_errors() {
         (["--bootstrap", "/ip4/127.0.0.1/tcp/1"], "peer_malformed"),
         (["--dht-protocol", "kad"], "protocol_malformed"),
     ] {
-        let said = home.run(&[&options[..], &["resolve", "k51qzi5uqu5dk3v4rmjber23h16xnr23bsggmqqil9z2gduiis5se8dht36dam", "--json"]].concat());
+        let said = home.run(
+            &[&options[..], &["resolve", "k51qzi5uqu5dk3v4rmjber23h16xnr23bsggmqqil9z2gduiis5se8dht36dam", "--json"]]
+                .concat(),
+        );
         assert_eq!((said.code, &said.json()["error"]["code"]), (2, &code.into()), "{}", said.stderr);
     }
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

