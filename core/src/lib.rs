@@ -7,8 +7,8 @@
 //! | floor | what is there |
 //! |---|---|
 //! | [`engine`] | [`Engine`](engine::Engine): publish, resolve, watch, serve; the one public face |
-//! | [`routing`] | routers and what they say; Delegated Routing V1 over HTTP, both halves |
-//! | [`dht`] | a Kademlia node, client and server; the engine does not use it yet |
+//! | [`routing`] | routers and what they say; Delegated Routing V1 over HTTP, both halves; the DHT nodes of an engine |
+//! | [`dht`] | a Kademlia node, client and server: each DHT router of an engine is one |
 //! | [`record`] | create, decode, verify, select |
 //! | [`value`], [`name`], [`key`], [`time`] | what a name points at, names, keys, instants |
 //! | [`store`] | what a store must do for an engine |
@@ -16,7 +16,8 @@
 //! A floor uses only those below it. [`Record`] is parsed, [`Verified`] is verified for a name, and only the latter is
 //! ever returned, stored, served or compared.
 //!
-//! To run an engine on an async runtime, see the crates `ipns-driver` and `ipns-tokio`; to verify a record you have:
+//! To run an engine on an async runtime, see the crates `ipns-driver` and `ipns-tokio`; to carry what its DHT nodes say
+//! over libp2p, `ipns-libp2p`; to run many engines in virtual time, `ipns-sim`. To verify a record you have:
 //!
 //! ```
 //! use ipns_core::record::Checks;

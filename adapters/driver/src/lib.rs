@@ -2,8 +2,8 @@
 //!
 //! A [`Node`] owns an engine and carries out what it asks: HTTP requests through the [`Runtime`], signatures through
 //! [`Signer`](ipns_core::key::Signer)s, reads and writes through a [`Store`](ipns_core::store::Store), and whatever a
-//! [`Router`] of the application does; the questions of its DHTs go over a [`Network`]. A [`Handle`] is how the application talks to it: cheap to clone, `Send + Sync`,
-//! and a dropped future of it cancels what it waited for.
+//! [`Router`] of the application does; the questions of its DHTs go over a [`Network`]. A [`Handle`] is how the
+//! application talks to it: cheap to clone, `Send + Sync`, and a dropped future of it cancels what it waited for.
 //!
 //! ```text
 //!  Handle ──commands──▶ ┌──────────── Node ────────────┐ ──▶ Runtime: HTTP, sleep, spawn

@@ -1,4 +1,7 @@
-//! IPNS on tokio: tasks, timers, and HTTP by reqwest with rustls.
+//! IPNS on tokio: tasks, timers, HTTP by reqwest with rustls, and a libp2p swarm for DHTs.
+//!
+//! [`spawn`] starts a node whose routers are HTTP or the application's own; `spawn_with_network` (feature `dht`, on by
+//! default) one that is a node of DHTs, too.
 //!
 //! ```no_run
 //! use std::sync::Arc;

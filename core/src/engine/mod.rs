@@ -7,16 +7,18 @@
 //!
 //! ```text
 //!   publish ─▶ Publishing ─┐                    ┌─▶ Output::Http, Route   (routing: calls, attempts, retries)
-//!   resolve ─▶ Resolving  ─┤     Context        ├─▶ Output::Sign
-//!   watch   ─▶ Watching   ─┼─▶  lookups, own  ──┼─▶ Output::Store         (persist before send)
-//!   Request ─▶ Serving    ─┘    names, cache    ├─▶ Output::Respond
-//!                ▲                              └─▶ Output::Event         (results, improvements, warnings)
+//!   resolve ─▶ Resolving  ─┤     Context        ├─▶ Output::Net           (questions and answers of DHT nodes)
+//!   watch   ─▶ Watching   ─┼─▶  lookups, own  ──┼─▶ Output::Sign
+//!   Request ─▶ Serving    ─┘    names, cache,   ├─▶ Output::Store         (persist before send)
+//!                ▲              DHT nodes       ├─▶ Output::Respond
+//!                │                              └─▶ Output::Event         (results, improvements, warnings)
 //!                └── wakes: a lookup changed, stored, signed, a call ended, time
 //! ```
 //!
-//! The way of one answer: [`Input::Http`] goes to the call that it belongs to; the call says *record*, *failing* or
-//! *done* to the lookup of its name; the lookup verifies and compares, and wakes the operations that watch it; each
-//! decides whether it has heard enough, and the last thing it does is an [`Event`].
+//! The way of one answer: [`Input::Http`] goes to the call that it belongs to, [`Input::Net`] to the DHT node, and
+//! what that finds to the call that asked it; the call says *record*, *failing* or *done* to the lookup of its name;
+//! the lookup verifies and compares, and wakes the operations that watch it; each decides whether it has heard
+//! enough, and the last thing it does is an [`Event`].
 //!
 //! # Example
 //!
