@@ -1,11 +1,12 @@
 //! A daemon among nodes that come and go: it neither grows nor forgets.
 //!
-//! `IPNS_SOAK_SECONDS=3600 cargo test -p ipns-cli --test soak -- --nocapture` prints what it used, all along.
+//! `IPNS_SOAK_SECONDS=3600 cargo test -p ipns-cli --test soak` prints what it used, all along.
 #![cfg(target_os = "linux")]
-#![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod support;
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -98,6 +99,12 @@ impl Usage {
     }
 }
 
+/// Also when the test passes: what it used is what it is run for.
+fn say(line: std::fmt::Arguments<'_>) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").unwrap();
+}
+
 fn median(samples: &[Usage], of: impl Fn(&Usage) -> u64) -> u64 {
     let mut values: Vec<u64> = samples.iter().map(of).collect();
     values.sort_unstable();
@@ -155,25 +162,27 @@ async fn a_daemon_among_nodes_that_come_and_go() {
         if samples.len() % 20 == 1 {
             let Usage { resident, files } = samples[samples.len() - 1];
             let seconds = begun.elapsed().as_secs();
-            println!(
+            say(format_args!(
                 "{seconds:5} s: {resident:6} kB resident, {files:3} files open, {live} of {NODES} nodes, {kills} killed"
-            );
+            ));
         }
     }
-    println!("{kills} kills, {publications} publications, {resolutions} resolutions, {behind} of them not the newest");
+    say(format_args!(
+        "{kills} kills, {publications} publications, {resolutions} resolutions, {behind} of them not the newest"
+    ));
 
     // What it used while it warmed up counts for nothing.
     let (earlier, later) = samples[samples.len() / 3..].split_at(samples.len() / 3);
     let (before, after) = (median(earlier, |usage| usage.resident), median(later, |usage| usage.resident));
     let (opened, open) = (median(earlier, |usage| usage.files), median(later, |usage| usage.files));
-    println!("resident: median {before} kB in the second third, {after} kB in the last");
-    println!("open files: median {opened} in the second third, {open} in the last");
+    say(format_args!("resident: median {before} kB in the second third, {after} kB in the last"));
+    say(format_args!("open files: median {opened} in the second third, {open} in the last"));
     assert!(after <= before + before / 10 + 4096, "memory grows");
     assert!(open <= opened + opened / 4 + 16, "open files grow");
 
     let table = home.json(&["dht", "table"]);
     let health = &table[0]["health"];
-    println!("health: {health}");
+    say(format_args!("health: {health}"));
     assert_eq!(health["standing"], "joined", "{health}");
     let live = peers.iter().filter(|peer| peer.running.is_some()).count();
     assert!(health["live"].as_u64() >= Some(20), "{health} among {live} live nodes");
@@ -183,7 +192,7 @@ async fn a_daemon_among_nodes_that_come_and_go() {
             assert_eq!(found["sequence"], sequence, "{found}");
         }
     }
-    println!("every name resolves to what was published last");
+    say(format_args!("every name resolves to what was published last"));
     drop(daemon);
     for peer in &mut peers {
         peer.kill().await;

@@ -10,6 +10,7 @@ use ipns_core::key::{SecretKey, Signer};
 use ipns_core::routing::{RouterId, Transport};
 use ipns_core::{Name, Now, Timestamp};
 
+use crate::classic::Client;
 use crate::disk::Disk;
 
 /// When the world begins, on the wall clocks that are right.
@@ -68,6 +69,8 @@ pub(crate) struct Host {
     pub(crate) config: Config,
     /// `None` while it is down.
     pub(crate) engine: Option<Engine>,
+    /// What runs instead of an engine.
+    pub(crate) classic: Option<Box<dyn Client>>,
     /// Counts its crashes: what was on its way to an earlier life arrives nowhere.
     pub(crate) life: u32,
     /// When this life began: monotonic clocks begin with their process.
@@ -91,6 +94,7 @@ impl Host {
             reachable,
             config,
             engine: None,
+            classic: None,
             life: 0,
             started: Duration::ZERO,
             skew: 0,
@@ -103,7 +107,7 @@ impl Host {
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.engine.is_some()
+        self.engine.is_some() || self.classic.is_some()
     }
 
     /// Begins a life with what is on the disk.
@@ -114,7 +118,7 @@ impl Host {
 
     /// Ends a life: nothing is left but the disk.
     pub(crate) fn crash(&mut self) {
-        self.engine = None;
+        (self.engine, self.classic) = (None, None);
         self.life += 1;
         self.wake = None;
         self.inbound.clear();

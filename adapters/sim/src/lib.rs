@@ -37,15 +37,18 @@
 
 #![forbid(unsafe_code)]
 
+mod classic;
 mod dice;
 mod disk;
 mod host;
 mod identity;
 mod link;
+pub mod measure;
 mod queue;
 mod servers;
 mod world;
 
+pub use classic::{Classic, Finished};
 pub use link::Links;
 pub use servers::Servers;
 pub use world::{NodeId, Told, World};

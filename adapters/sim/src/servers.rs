@@ -149,7 +149,12 @@ impl Population {
 
     /// The servers that server `n` would name as the nearest to `target`.
     pub(crate) fn closest(&self, n: u32, target: &Key) -> Vec<u32> {
-        let own = prefix(&self.keys[n as usize]);
+        self.closest_of(n, &self.keys[n as usize], target)
+    }
+
+    /// The servers that node `n`, which has this key and joined long ago, would name as the nearest to `target`.
+    pub(crate) fn closest_of(&self, n: u32, own: &Key, target: &Key) -> Vec<u32> {
+        let own = prefix(own);
         let shared = (own ^ prefix(target)).leading_zeros();
         let mut found = Vec::with_capacity(2 * K);
         if shared < 64 {

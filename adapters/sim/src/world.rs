@@ -1,8 +1,12 @@
 //! The world: machines with engines, links between them, and one queue of events.
 
+mod classic;
+
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ipns_core::dht::{InboundId, Key, Multiaddr, PeerId, PeerInfo, Request, Response, RpcError};
 use ipns_core::engine::{Config, Engine, Event, Input, Output, StoreCommand};
 use ipns_core::key::{SecretKey, SignError, Signer};
@@ -10,6 +14,7 @@ use ipns_core::routing::{HttpError, NetCommand, NetEvent, RouteError, RouteUpdat
 use ipns_core::store::{StoreError, Table};
 use ipns_core::{Name, Now, Verified};
 
+use crate::classic::Finished;
 use crate::dice::{mix, unit};
 use crate::host::{Asker, Host, Hosts};
 use crate::identity;
@@ -64,16 +69,21 @@ pub struct World {
     hosts: Hosts,
     by_peer: HashMap<PeerId, u32>,
     queue: Queue<What>,
-    /// Until when a connection that is not used again stays open.
-    open: BTreeMap<(u32, u32), Duration>,
+    /// Since when a connection stands, which may be yet to come, and until when it does so if it is not used again.
+    open: BTreeMap<(u32, u32), Range<Duration>>,
     /// Connections that have closed are forgotten when there are more than this.
     most_open: usize,
     told: Vec<Told>,
+    finished: Vec<Finished>,
+    /// How many operations classic clients have begun.
+    classic_ops: u64,
     trace: u64,
     chances: u64,
     inbound: u64,
     events: u64,
     asked: u64,
+    /// Questions about this key are counted.
+    counted: (Bytes, u64),
 }
 
 impl World {
@@ -97,11 +107,14 @@ impl World {
             open: BTreeMap::new(),
             most_open: MIN_OPEN,
             told: Vec::new(),
+            finished: Vec::new(),
+            classic_ops: 0,
             trace: seed,
             chances: 0,
             inbound: 0,
             events: 0,
             asked: 0,
+            counted: (Bytes::new(), 0),
         }
     }
 
@@ -123,6 +136,12 @@ impl World {
     /// How many questions nodes have asked each other.
     pub fn asked(&self) -> u64 {
         self.asked
+    }
+
+    /// Counts from now on how many questions nodes ask each other about a key, and returns how many there were about the
+    /// one before.
+    pub fn count(&mut self, key: impl Into<Bytes>) -> u64 {
+        std::mem::replace(&mut self.counted, (key.into(), 0)).1
     }
 
     /// The links, to be changed while the world goes on.
@@ -318,6 +337,8 @@ impl World {
         if let Some(engine) = &mut host.engine {
             engine.handle_input(now, input);
             self.drain(n);
+        } else {
+            self.classic_input(n, input);
         }
     }
 
@@ -367,7 +388,7 @@ impl World {
                 self.asked += 1;
                 self.note(&[4, n.into(), id.0, request.key().len() as u64]);
                 let asker = Asker { node: n, life: self.hosts[n].life, router, id };
-                self.ask(asker, peer, &addresses, request, timeout);
+                self.ask(asker, peer, &addresses, request, timeout, timeout);
             }
             NetCommand::Reply { to, response } => {
                 let Some(asker) = self.hosts[n].inbound.remove(&to) else { return };
@@ -395,31 +416,50 @@ impl World {
         }
     }
 
-    fn ask(&mut self, asker: Asker, peer: PeerId, addresses: &[Multiaddr], request: Request, timeout: Duration) {
+    /// Asks, and returns when the connection stands, if it comes about.
+    fn ask(
+        &mut self,
+        asker: Asker,
+        peer: PeerId,
+        addresses: &[Multiaddr],
+        request: Request,
+        dial: Duration,
+        timeout: Duration,
+    ) -> Option<Duration> {
         let n = asker.node;
+        self.counted.1 += u64::from(self.counted.0 == *request.key());
         let to = self.by_peer.get(&peer).copied();
         let open = to.is_some_and(|to| self.is_open(n, to));
         let dialled = to.filter(|to| self.is_up(NodeId(*to)) && (open || self.is_at(*to, addresses)));
         let Some(to) = dialled else {
-            let wait = if addresses.is_empty() { Duration::ZERO } else { self.links.dead_dial.min(timeout) };
-            return self.respond(asker, wait, Err(RpcError::DialFailed));
+            let wait = if addresses.is_empty() { Duration::ZERO } else { self.links.dead_dial.min(dial) };
+            self.respond(asker, wait, Err(RpcError::DialFailed));
+            return None;
         };
-        let mut delay = Duration::ZERO;
-        if !open {
-            delay = self.links.round_trip(self.seed, n, to).mul_f64(self.links.connect_round_trips);
-            let identified = self.now + delay + self.links.round_trip(self.seed, n, to) / 2;
-            self.queue.push(identified, What::Connected(n, to));
-        }
-        self.open.insert((n.min(to), n.max(to)), self.now + delay + self.links.idle);
+        let pair = (n.min(to), n.max(to));
+        let stands = match self.open.get(&pair).filter(|_| open) {
+            Some(connection) => connection.start.max(self.now),
+            None => {
+                let round_trip = self.links.round_trip(self.seed, n, to);
+                let stands = self.now + round_trip.mul_f64(self.links.connect_round_trips);
+                self.queue.push(stands + round_trip / 2, What::Connected(n, to));
+                stands
+            }
+        };
+        let delay = stands - self.now;
+        self.open.insert(pair, stands..stands + self.links.idle);
         if self.open.len() > self.most_open {
-            self.open.retain(|_, until| *until > self.now);
+            self.open.retain(|_, connection| connection.end > self.now);
             self.most_open = 2 * self.open.len().max(MIN_OPEN);
         }
+        let stands = self.now + delay;
         if self.is_lost() {
-            return self.respond(asker, timeout, Err(RpcError::Timeout));
+            self.respond(asker, timeout, Err(RpcError::Timeout));
+            return Some(stands);
         }
-        let at = self.now + delay + self.one_way(n, to);
+        let at = stands + self.one_way(n, to);
         self.queue.push(at, What::Ask { to, asker, request });
+        Some(stands)
     }
 
     /// Whether a node can be dialled at one of these addresses.
@@ -516,11 +556,11 @@ impl World {
     }
 
     fn is_open(&self, a: u32, b: u32) -> bool {
-        self.open.get(&(a.min(b), a.max(b))).is_some_and(|until| *until > self.now)
+        self.open.get(&(a.min(b), a.max(b))).is_some_and(|connection| connection.end > self.now)
     }
 
     fn connected(&self, n: u32) -> impl Iterator<Item = u32> + '_ {
-        let open = self.open.iter().filter(|(_, until)| **until > self.now);
+        let open = self.open.iter().filter(|(_, connection)| connection.contains(&self.now));
         open.filter_map(move |((a, b), _)| match n {
             n if n == *a => Some(*b),
             n if n == *b => Some(*a),

@@ -19,6 +19,8 @@ use super::message::{MAX_PEERS, PeerInfo};
 
 /// Someone whose unconfirmed leads fail this much more often than they answer is not believed alone.
 const BAD_LEADS: u32 = 3;
+/// When so many of the k nearest have answered, their answers together name all of the k nearest.
+const SETTLED: usize = 4;
 /// The questions of one lookup, in units of k.
 const BUDGET: usize = 16;
 /// The peers that are heard of and not asked yet, in units of k.
@@ -193,14 +195,18 @@ impl Lookup {
         if only_doubtful || self.is_done() {
             return true;
         }
-        let Some(size) = self.size else { return false };
-        let (mut count, mut sum) = (0, 0.0);
-        for (distance, _) in self.live_entries().take(self.params.k) {
+        let (mut count, mut answered, mut sum) = (0, 0, 0.0);
+        for (distance, candidate) in self.live_entries().take(self.params.k) {
             count += 1;
+            answered += usize::from(candidate.state == State::Answered);
             sum += distance.share();
         }
+        if count < self.params.k {
+            return false;
+        }
         let scale = self.params.k as f64 / K_OF_FORMULAS;
-        count == self.params.k && sum / count as f64 <= MEAN_OF_NEAREST * scale / size
+        let as_dense = self.size.is_some_and(|size| sum / count as f64 <= MEAN_OF_NEAREST * scale / size);
+        as_dense || answered >= SETTLED
     }
 
     /// The peers that something for the k nearest is to be sent to now: the k nearest that are not dead or slow once
@@ -461,6 +467,27 @@ mod tests {
         assert!(rounds < 10, "{rounds}");
         assert_eq!(lookup.closest().len(), 20);
         assert_eq!(lookup.closest()[0].id, liar);
+    }
+
+    #[test]
+    fn a_few_of_the_nearest_name_all_of_them() {
+        let order = sorted(2..400);
+        let near: Vec<PeerInfo> = order[..25].iter().map(|n| info(*n)).collect();
+        let mut lookup = lookup([1]);
+        take(&mut lookup);
+        lookup.answered(&peer(1), &near[..18]);
+        assert_eq!(take(&mut lookup).len(), 10);
+        // Four that answered are not enough while fewer than k are known.
+        for other in &near[..3] {
+            lookup.answered(&other.id, &[]);
+        }
+        assert!(!lookup.knows_nearest());
+        lookup.answered(&near[3].id, &near);
+        assert!(lookup.knows_nearest());
+        assert_eq!(lookup.targets(), near[..20]);
+        // A nearer one that was not known before is a target all the same.
+        lookup.failed(&near[4].id);
+        assert_eq!(lookup.targets().last(), Some(&near[20]));
     }
 
     #[test]
