@@ -313,7 +313,7 @@ impl Asks {
     }
 
     /// Dials a peer at the addresses that its questions name, now or when it is its turn.
-    fn dial(&mut self, peer: PeerId, mut tried: Vec<Multiaddr>) {
+    fn dial(&mut self, peer: PeerId, tried: Vec<Multiaddr>) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         if entry.waiting.is_empty() {
             entry.dial = Dial::None;
@@ -332,6 +332,22 @@ impl Asks {
                 }
             }
         }
+        self.start_dial(peer, addresses, tried);
+    }
+
+    /// Dials a peer that is not connected, unless there are too many dials: questions come before what may be of use.
+    pub(crate) fn connect(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) {
+        let is_known = self.peers.get(&peer).is_some_and(|entry| !entry.is_idle());
+        if is_known || self.dials >= self.limits.dials / 2 {
+            return;
+        }
+        addresses.truncate(self.limits.addresses);
+        self.peers.entry(peer).or_default();
+        self.start_dial(peer, addresses, Vec::new());
+    }
+
+    fn start_dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, mut tried: Vec<Multiaddr>) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
         tried.extend(addresses.iter().cloned());
         let options = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
@@ -545,6 +561,26 @@ mod tests {
             self.asks.on_timeout(self.now);
             self.carry_out();
         }
+    }
+
+    #[test]
+    fn a_connection_made_beforehand_is_there_for_the_question() {
+        let mut world = World::new(Limits { dials: 4, ..Limits::default() });
+        for peer in [0, 0, 1, 2] {
+            world.asks.connect(world.peers[peer], vec![address(1)]);
+            world.carry_out();
+        }
+        // Half of the dials are for questions.
+        assert_eq!(world.dialling.len(), 2);
+        let id = world.ask(0, 1, SECOND);
+        assert_eq!((world.dialling.len(), world.put.len()), (2, 0));
+        world.dial_ends(0, true, false);
+        assert_eq!(world.put.len(), 1);
+        world.answer(0);
+        assert_eq!(world.done, [(id, Ok(Response::Ping))]);
+        // One that comes to nothing leaves nothing behind.
+        world.dial_ends(0, false, false);
+        assert_eq!((world.asks.dials(), world.asks.peers(), world.asks.pending()), (0, 1, 0));
     }
 
     #[test]

@@ -154,6 +154,7 @@ impl Behaviour {
                     self.tell([NetEvent::Response { router, id, result: Err(RpcError::Unsupported) }]);
                 }
             },
+            NetCommand::Connect { peer, addresses } => self.asks.connect(peer, addresses),
             NetCommand::Reply { to, response } => self.reply(to, response),
             NetCommand::Serve { router, serving } => {
                 let changed = match serving {

@@ -390,6 +390,14 @@ impl World {
                 let asker = Asker { node: n, life: self.hosts[n].life, router, id };
                 self.ask(asker, peer, &addresses, request, timeout, timeout);
             }
+            NetCommand::Connect { peer, addresses } => {
+                self.note(&[9, n.into(), addresses.len() as u64]);
+                let to = self.by_peer.get(&peer).copied();
+                let there = |to: &u32| self.is_up(NodeId(*to)) && self.is_at(*to, &addresses);
+                if let Some(to) = to.filter(there) {
+                    self.connect(n, to);
+                }
+            }
             NetCommand::Reply { to, response } => {
                 let Some(asker) = self.hosts[n].inbound.remove(&to) else { return };
                 self.note(&[5, n.into(), response.is_ok().into()]);
@@ -416,6 +424,26 @@ impl World {
         }
     }
 
+    /// Opens a connection, or keeps one open; returns since when it stands.
+    fn connect(&mut self, n: u32, to: u32) -> Duration {
+        let pair = (n.min(to), n.max(to));
+        let stands = match self.open.get(&pair).filter(|connection| connection.end > self.now) {
+            Some(connection) => connection.start.max(self.now),
+            None => {
+                let round_trip = self.links.round_trip(self.seed, n, to);
+                let stands = self.now + round_trip.mul_f64(self.links.connect_round_trips);
+                self.queue.push(stands + round_trip / 2, What::Connected(n, to));
+                stands
+            }
+        };
+        self.open.insert(pair, stands..stands + self.links.idle);
+        if self.open.len() > self.most_open {
+            self.open.retain(|_, connection| connection.end > self.now);
+            self.most_open = 2 * self.open.len().max(MIN_OPEN);
+        }
+        stands
+    }
+
     /// Asks, and returns when the connection stands, if it comes about.
     fn ask(
         &mut self,
@@ -436,22 +464,8 @@ impl World {
             self.respond(asker, wait, Err(RpcError::DialFailed));
             return None;
         };
-        let pair = (n.min(to), n.max(to));
-        let stands = match self.open.get(&pair).filter(|_| open) {
-            Some(connection) => connection.start.max(self.now),
-            None => {
-                let round_trip = self.links.round_trip(self.seed, n, to);
-                let stands = self.now + round_trip.mul_f64(self.links.connect_round_trips);
-                self.queue.push(stands + round_trip / 2, What::Connected(n, to));
-                stands
-            }
-        };
+        let stands = self.connect(n, to);
         let delay = stands - self.now;
-        self.open.insert(pair, stands..stands + self.links.idle);
-        if self.open.len() > self.most_open {
-            self.open.retain(|_, connection| connection.end > self.now);
-            self.most_open = 2 * self.open.len().max(MIN_OPEN);
-        }
         let stands = self.now + delay;
         if self.is_lost() {
             self.respond(asker, timeout, Err(RpcError::Timeout));

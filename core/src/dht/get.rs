@@ -77,9 +77,13 @@ impl Get {
         Self { name, key: name.routing_key(), until, corrects, best: known, held: BTreeMap::new() }
     }
 
-    /// Whether it ends when a few have answered.
-    pub(crate) fn is_brief(&self) -> bool {
-        matches!(self.until, Until::First | Until::Probable(_))
+    /// How many of the nearest must answer, if it ends when a few have.
+    pub(crate) fn wanted(&self, k: usize, holders: usize) -> Option<usize> {
+        match self.until {
+            Until::First => Some(k),
+            Until::Probable(p) => (0..k).find(|answers| miss_probability(k, holders, *answers) <= p).or(Some(k)),
+            Until::Answers(_) | Until::Complete => None,
+        }
     }
 
     pub(crate) fn name(&self) -> &Name {

@@ -21,6 +21,8 @@ use super::message::{MAX_PEERS, PeerInfo};
 const BAD_LEADS: u32 = 3;
 /// When so many of the k nearest have answered, their answers together name all of the k nearest.
 const SETTLED: usize = 4;
+/// So many more of the nearest are asked than are wanted: the fastest of them are enough.
+const SPARE: usize = 5;
 /// The questions of one lookup, in units of k.
 const BUDGET: usize = 16;
 /// The peers that are heard of and not asked yet, in units of k.
@@ -73,8 +75,8 @@ pub(crate) struct Lookup {
     params: Params,
     /// How many servers there are, as far as is known.
     size: Option<f64>,
-    /// Whether it is to hear all of the k nearest.
-    thorough: bool,
+    /// How many of the k nearest it is to hear; `None` for all of them.
+    wanted: Option<usize>,
     candidates: BTreeMap<Distance, Candidate>,
     leads: BTreeMap<Distance, Leads>,
     asked: usize,
@@ -98,7 +100,7 @@ impl Lookup {
             target,
             params,
             size,
-            thorough: true,
+            wanted: None,
             candidates: BTreeMap::new(),
             leads: BTreeMap::new(),
             asked: 0,
@@ -113,9 +115,9 @@ impl Lookup {
         lookup
     }
 
-    /// The same for somebody who ends it as soon as a few of the nearest have answered.
-    pub(crate) fn brief(self) -> Self {
-        Self { thorough: false, ..self }
+    /// The same for somebody who ends it as soon as so many of the nearest have answered.
+    pub(crate) fn brief(self, wanted: usize) -> Self {
+        Self { wanted: Some(wanted), ..self }
     }
 
     /// How many questions were asked.
@@ -125,13 +127,21 @@ impl Lookup {
 
     /// The next peer to ask now; `None` while the slots are full, or there is nobody to ask.
     pub(crate) fn next(&mut self) -> Option<PeerInfo> {
-        let all_at_once = self.thorough && self.has_converged();
+        let all_at_once = self.wanted.is_none() && self.has_converged();
         let slots = if all_at_once { self.params.k.max(self.params.alpha) } else { self.params.alpha };
-        if self.out >= slots {
+        if self.out >= slots || self.asks_enough() {
             return None;
         }
         let next = self.pick()?;
         self.start(&next)
+    }
+
+    /// Whether as many of the nearest as are wanted, and some to spare, have answered or are about to.
+    fn asks_enough(&self) -> bool {
+        let Some(wanted) = self.wanted.filter(|_| self.out > 0) else { return false };
+        let Some(radius) = self.radius(SURELY_NEAR) else { return false };
+        let near = self.candidates.range(..=radius).map(|(_, candidate)| candidate.state);
+        near.filter(|state| matches!(state, State::Asked | State::Answered)).count() >= wanted + SPARE
     }
 
     fn start(&mut self, distance: &Distance) -> Option<PeerInfo> {
@@ -222,6 +232,12 @@ impl Lookup {
             Some(radius) => radius.is_some_and(|radius| *distance <= radius),
         };
         nearest.filter(|(distance, _)| fits(distance)).map(|(_, candidate)| candidate.info.clone()).collect()
+    }
+
+    /// Whether the peer has been asked something.
+    pub(crate) fn is_asked(&self, peer: &PeerId) -> bool {
+        let known = self.candidates.get(&Key::of_peer(peer).distance(&self.target));
+        known.is_some_and(|candidate| candidate.state != State::Heard)
     }
 
     /// The peer did not take what it was sent, because it is not there or (`slow`) not there yet: others take its place.

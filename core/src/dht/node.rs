@@ -445,7 +445,10 @@ impl Dht {
 
     pub(super) fn start_walk(&mut self, now: Now, request: Request, goal: Goal) -> QueryId {
         let lookup = self.lookup(now, &request);
-        let lookup = if goal.is_brief() { lookup.brief() } else { lookup };
+        let lookup = match goal.wanted(self.config.k, self.config.holders) {
+            Some(wanted) => lookup.brief(wanted),
+            None => lookup,
+        };
         self.start_query(now, |id, deadline| Query::walk(id, deadline, lookup, request, goal))
     }
 
@@ -487,6 +490,9 @@ impl Dht {
         for action in actions {
             match action {
                 Action::Tell(event) => self.outputs.push_back(Output::Event(event)),
+                Action::Connect(PeerInfo { id: peer, addresses }) => {
+                    self.outputs.push_back(Output::Connect { peer, addresses });
+                }
                 Action::Ask(peer, request, role) => self.ask(now, peer, request, Purpose::Query(id, role)),
             }
         }

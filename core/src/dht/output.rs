@@ -39,6 +39,13 @@ pub enum Output {
         /// After this no answer is used any more: dialling included.
         timeout: Duration,
     },
+    /// Open a connection to a peer that will soon be asked something, unless there is one. Nothing is reported.
+    Connect {
+        /// Whom.
+        peer: PeerId,
+        /// Where.
+        addresses: Vec<Multiaddr>,
+    },
     /// Answer a request: send the response, or reset the stream at once.
     Reply {
         /// The request.

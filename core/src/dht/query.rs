@@ -33,10 +33,15 @@ pub(crate) enum Role {
     Correct,
 }
 
+/// A walk connects to no more peers than this before it needs them.
+const MAX_EXPECTED: usize = 40;
+
 /// What a query wants done.
 #[derive(Debug)]
 pub(crate) enum Action {
     Ask(PeerInfo, Request, Role),
+    /// The peer is about to be sent something.
+    Connect(PeerInfo),
     Tell(Event),
 }
 
@@ -81,6 +86,8 @@ struct Walk {
     goal: Goal,
     /// Whether a goal was reached before the walk's own end.
     reached: bool,
+    /// Those that something will be sent to, as it seems: they are connected to beforehand.
+    expected: BTreeSet<PeerId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +117,7 @@ pub(crate) struct Query {
 impl Query {
     /// A walk with a goal.
     pub(crate) fn walk(id: QueryId, deadline: Duration, lookup: Lookup, request: Request, goal: Goal) -> Self {
-        let walk = Walk { lookup, request, goal, reached: false };
+        let walk = Walk { lookup, request, goal, reached: false, expected: BTreeSet::new() };
         Self { id, deadline, walk: Some(walk), send: None, stage: Stage::Walking, out: 0 }
     }
 
@@ -121,7 +128,7 @@ impl Query {
 
     /// Something sent to the nearest peers while a walk finds them.
     pub(crate) fn spread(id: QueryId, deadline: Duration, lookup: Lookup, request: Request, fanout: Fanout) -> Self {
-        let walk = Walk { lookup, request, goal: Goal::Send, reached: false };
+        let walk = Walk { lookup, request, goal: Goal::Send, reached: false, expected: BTreeSet::new() };
         Self { id, deadline, walk: Some(walk), send: Some(fanout), stage: Stage::Sending, out: 0 }
     }
 
@@ -323,7 +330,7 @@ impl Query {
                 return self.finish_walk(context, complete, actions);
             }
             let Some(peer) = walk.lookup.next() else {
-                return;
+                return walk.expect(actions);
             };
             self.out += 1;
             actions.push(Action::Ask(peer, walk.request.clone(), Role::Walk));
@@ -367,6 +374,18 @@ impl Walk {
         }
     }
 
+    /// Connects to those that something will be sent to when this walk is over, while it still goes on.
+    fn expect(&mut self, actions: &mut Vec<Action>) {
+        if !matches!(&self.goal, Goal::Get(get) if !get.corrects) {
+            return;
+        }
+        for peer in self.lookup.targets() {
+            if self.expected.len() < MAX_EXPECTED && !self.lookup.is_asked(&peer.id) && self.expected.insert(peer.id) {
+                actions.push(Action::Connect(peer));
+            }
+        }
+    }
+
     /// The PUT_VALUE that brings a peer up to date.
     fn correction(&self, context: &Context) -> Option<Request> {
         let Goal::Get(get) = &self.goal else {
@@ -401,9 +420,10 @@ impl Walk {
 }
 
 impl Goal {
-    /// Whether a few of the nearest peers are enough.
-    pub(crate) fn is_brief(&self) -> bool {
-        matches!(self, Self::Get(get) if get.is_brief())
+    /// How many of the nearest peers are enough, if not all of them are to be heard.
+    pub(crate) fn wanted(&self, k: usize, holders: usize) -> Option<usize> {
+        let Self::Get(get) = self else { return None };
+        get.wanted(k, holders)
     }
 
     /// A search for at most `want` providers.
@@ -444,6 +464,7 @@ mod tests {
         for action in actions {
             match action {
                 Action::Ask(peer, ..) => asked.push(peer.id),
+                Action::Connect(_) => {}
                 Action::Tell(event) => told.push(event),
             }
         }
@@ -528,6 +549,39 @@ mod tests {
         let (_, told) = answer(&mut query, Role::Send, 2, Ok(&Response::AddProvider), &[]);
         assert!(matches!(&told[..], [Event::Receipt { .. }, Event::PutDone { success: true, .. }]), "{told:?}");
         assert!(query.is_closed());
+    }
+
+    #[test]
+    fn the_walk_of_a_publish_connects_to_those_that_will_be_sent_to() {
+        let publisher = Publisher::new(1);
+        let key: bytes::Bytes = publisher.name().routing_key().into();
+        let mut order: Vec<u32> = (1..2001).collect();
+        order.sort_by_key(|n| Key::of_peer(&peer(*n)).distance(&Key::of(&key)));
+        let walk = |corrects| {
+            let params = Params { k: 20, alpha: 10, beta: 3 };
+            let starts = order[..30].iter().map(|n| info(*n));
+            let goal = Goal::Get(Box::new(Get::new(publisher.name(), Until::Probable(1e-2), corrects, None)));
+            let lookup = Lookup::new(peer(0), Key::of(&key), params, Some(2000.0), starts);
+            let lookup = lookup.brief(goal.wanted(20, 15).unwrap());
+            let request = Request::GetValue { key: key.clone() };
+            Query::walk(QueryId(0), Duration::from_secs(2000), lookup, request, goal)
+        };
+        let (mut asked, mut connected, mut actions) = (Vec::new(), Vec::new(), Vec::new());
+        let mut publish = walk(false);
+        publish.advance(&CONTEXT, &mut actions);
+        publish.advance(&CONTEXT, &mut actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Ask(peer, ..) => asked.push(peer),
+                Action::Connect(peer) => connected.push(peer),
+                Action::Tell(_) => {}
+            }
+        }
+        // Three answers are enough: eight are asked, and the rest of the twenty nearest are connected to, once.
+        let nearest: Vec<PeerInfo> = order[..20].iter().map(|n| info(*n)).collect();
+        assert_eq!((&asked[..], &connected[..]), nearest.split_at(8));
+        walk(true).advance(&CONTEXT, &mut actions);
+        assert!(!actions.iter().any(|action| matches!(action, Action::Connect(_))), "nobody is sent anything");
     }
 
     #[test]

@@ -247,6 +247,8 @@ impl World {
             }
             match output {
                 Output::Rpc { id, peer, addresses, request, .. } => self.send(node, id, peer, &addresses, request),
+                // Every dial here is as quick as the next: nothing is gained by it.
+                Output::Connect { .. } => {}
                 Output::Reply { to, response } => {
                     let (asker, _, id) = self.inbound.remove(&to).unwrap();
                     let result = match response {
@@ -277,6 +279,7 @@ impl World {
     fn note(&mut self, node: usize, output: &Output) {
         let what = match output {
             Output::Rpc { id, peer, request, .. } => format!("{id:?}{peer}{:?}", request.key()),
+            Output::Connect { peer, .. } => format!("{peer}"),
             Output::Reply { to, response } => format!("{to:?}{}", response.is_ok()),
             other => format!("{other:?}"),
         };

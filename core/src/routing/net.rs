@@ -28,6 +28,14 @@ pub enum NetCommand {
         /// How long it may take.
         timeout: Duration,
     },
+    /// Open a connection to a peer that will soon be asked something, unless there is one. Nobody waits for it, and
+    /// nothing is reported: a network that is busy may leave it.
+    Connect {
+        /// Whom.
+        peer: PeerId,
+        /// Where the peer may be reached, without its id at the end.
+        addresses: Vec<Multiaddr>,
+    },
     /// Answer a [`NetEvent::Request`]: send the response, or reset the stream at once.
     Reply {
         /// Which.

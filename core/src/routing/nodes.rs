@@ -281,6 +281,7 @@ impl Nodes {
                 Output::Rpc { id, peer, addresses, request, timeout } => {
                     Some(NodeOutput::Net(NetCommand::Ask { router, id, peer, addresses, request, timeout }))
                 }
+                Output::Connect { peer, addresses } => Some(NodeOutput::Net(NetCommand::Connect { peer, addresses })),
                 Output::Reply { to, response } => Some(NodeOutput::Net(NetCommand::Reply { to, response })),
                 Output::Store(write) => Some(NodeOutput::Store(write)),
                 Output::Event(Event::Health(health)) => Some(NodeOutput::Health(router, health)),
