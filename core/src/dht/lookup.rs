@@ -1,8 +1,8 @@
 //! One iterative lookup: walking towards a key by asking ever nearer peers.
 //!
 //! At most α questions are out at once. When the β nearest have answered the walk has *converged*: a thorough one asks
-//! all of the k nearest at once then, and ends when each of them has answered, failed or proved slow. A slow peer frees its slot
-//! and holds nothing up, but its answer counts whenever it comes before the end.
+//! all of the k nearest at once then, and ends when each of them has answered, failed or proved slow. A slow peer frees
+//! its slot and holds nothing up, but its answer counts whenever it comes before the end.
 //!
 //! Who knows how many servers there are knows how near the nearest must be. Then an answer from within that radius
 //! counts although the very nearest are still silent, and a walk can tell that it has found them before it asked them.
@@ -250,10 +250,10 @@ impl Lookup {
             candidate.state = if slow { State::Slow } else { State::Failed };
             self.answered -= 1;
             self.slow += usize::from(slow);
-        } else if state == Some(State::Heard) {
-            self.start(&distance);
-            self.settle(peer, if slow { State::Slow } else { State::Failed });
         } else {
+            if state == Some(State::Heard) {
+                self.start(&distance);
+            }
             self.settle(peer, if slow { State::Slow } else { State::Failed });
         }
     }

@@ -23,8 +23,9 @@
 //! peer, and its answer still counts. After the second, ten seconds, it is over. So dead peers cost nothing but their
 //! slot for a moment.
 //!
-//! To publish, [`Dht::walk`] to the name first: it ends with the newest record in the network and the nearest peers.
-//! Sign and store a newer one, then [`Dht::publish`] it: it goes to those very peers.
+//! To publish, [`Dht::walk`] to the name first: it connects to the nearest peers on its way, and ends with the newest
+//! record in the network. Sign and store a newer one, then [`Dht::publish`] it: the walk goes on, and each peer that is
+//! surely among the nearest gets it as soon as it is known to be.
 //!
 //! ```
 //! use core::time::Duration;

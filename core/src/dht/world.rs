@@ -152,11 +152,6 @@ impl World {
         result
     }
 
-    /// Closes every connection.
-    pub(super) fn cool(&mut self) {
-        self.warm.clear();
-    }
-
     pub(super) fn run_for(&mut self, time: Duration) {
         let end = self.now.monotonic + time;
         while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end) {

@@ -20,6 +20,10 @@
 //! the lookup verifies and compares, and wakes the operations that watch it; each decides whether it has heard
 //! enough, and the last thing it does is an [`Event`].
 //!
+//! The way of one publish (`publish.rs`): wait for earlier ones of the name, read the newest record from the store and
+//! all routers, choose the sequence above it, sign, have it stored, put it to every router, count who took it. A DHT
+//! reads by [`Dht::walk`](crate::dht::Dht::walk), and puts to the peers which that found.
+//!
 //! # Example
 //!
 //! An engine with an empty store and no router resolves nothing, and says so:
