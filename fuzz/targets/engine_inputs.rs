@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipns_core::dht::{self, InboundId, PeerId, PeerInfo, Request, Response, RpcError, RpcId, ValueRecord};
 use ipns_core::engine::{
-    Config, Engine, Enough, Event, Input, OpId, Output, Publish, Put, Resolve, SignId, StoreCommand, StoreAction,
+    Config, Engine, Enough, Input, OpId, Output, Publish, Put, Resolve, SignId, StoreCommand, StoreAction,
     StoreReply,
 };
 use ipns_core::key::{KeyType, SecretKey, SignError, Signer};
@@ -79,7 +79,8 @@ struct Open {
     stores: VecDeque<StoreCommand>,
     signs: VecDeque<(SignId, Name, Vec<u8>)>,
     ops: Vec<OpId>,
-    ended: usize,
+    /// They alone go on for ever.
+    watches: Vec<OpId>,
 }
 
 fn drain(engine: &mut Engine, open: &mut Open) {
@@ -92,7 +93,6 @@ fn drain(engine: &mut Engine, open: &mut Open) {
             Output::Net(NetCommand::Ask { router, id, request, .. }) => open.asks.push_back((router, id, request)),
             Output::Store(command) => open.stores.push_back(command),
             Output::Sign { id, name, message } => open.signs.push_back((id, name, message)),
-            Output::Event(Event::Published { .. } | Event::Resolved { .. } | Event::Answered { .. }) => open.ended += 1,
             _ => {}
         }
     }
@@ -168,7 +168,11 @@ fn act(engine: &mut Engine, now: &mut Now, open: &mut Open, choices: &mut Choice
             let (force, policy) = (choices.byte() % 2 == 0, Default::default());
             open.ops.push(engine.put(*now, Put { name, record, force, policy, allow_offline: true }));
         }
-        3 => open.ops.push(engine.watch(*now, choices.of(&world.records).0)),
+        3 => {
+            let op = engine.watch(*now, choices.of(&world.records).0);
+            open.ops.push(op);
+            open.watches.push(op);
+        }
         4 => {
             if !open.ops.is_empty() {
                 let op = *choices.of(&open.ops);
@@ -275,8 +279,7 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     // The disk and the signers do what is left to do; no peer and no router answers any more.
-    let watches = std::mem::take(&mut open.ops);
-    for op in watches {
+    for op in std::mem::take(&mut open.watches) {
         engine.cancel(now, op);
     }
     let end = now.monotonic + Duration::from_secs(300);

@@ -18,7 +18,7 @@ use ipns_core::routing::{Inquiry, RouterId};
 use ipns_core::{Name, Value, Verified};
 use thiserror::Error;
 
-use crate::dht::{DhtHealth, Told};
+use crate::dht::{Answer, DhtHealth};
 use crate::stats::{Counters, Stats};
 use crate::work::Signers;
 
@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Put(Put, UnboundedSender<OpId>, oneshot::Sender<Result<Publication, PublishError>>),
     Resolve(Name, Resolve, UnboundedSender<OpId>, UnboundedSender<Result<Resolution, ResolveError>>),
     Watch(Name, UnboundedSender<OpId>, UnboundedSender<Verified>),
-    Inquire(Option<RouterId>, Inquiry, UnboundedSender<OpId>, UnboundedSender<Told>),
+    Inquire(Option<RouterId>, Inquiry, UnboundedSender<OpId>, UnboundedSender<Answer>),
     Bootstrap(Vec<PeerInfo>),
     Health(oneshot::Sender<Vec<DhtHealth>>),
     Table(RouterId, oneshot::Sender<Vec<TableEntry>>),

@@ -23,7 +23,7 @@ use ipns_core::store::Store;
 use thiserror::Error;
 
 use crate::clock::{Clock, SystemClock};
-use crate::dht::{DhtHealth, Told};
+use crate::dht::{Answer, DhtHealth};
 use crate::handle::{Command, Handle};
 use crate::network::Network;
 use crate::router::{Found, Router};
@@ -210,7 +210,7 @@ enum Waiter {
     Publish(oneshot::Sender<Result<Publication, PublishError>>),
     Resolve(UnboundedSender<Result<Resolution, ResolveError>>),
     Watch(UnboundedSender<Verified>),
-    Inquiry(UnboundedSender<Told>),
+    Inquiry(UnboundedSender<Answer>),
 }
 
 /// A shutdown under way: what must have ended before it is complete.
@@ -555,11 +555,13 @@ impl Node {
             }
             Event::Told { op, router, event } => {
                 if let Some(Waiter::Inquiry(updates)) = self.waiting.get(&op) {
-                    let _ = updates.unbounded_send((router, event));
+                    let _ = updates.unbounded_send(Answer::Told((router, event)));
                 }
             }
-            Event::Answered { op } => {
-                self.waiting.remove(&op);
+            Event::Answered { op, result } => {
+                if let Some(Waiter::Inquiry(updates)) = self.waiting.remove(&op) {
+                    let _ = updates.unbounded_send(Answer::Ended(result));
+                }
             }
             Event::Serving { router, serving } => {
                 if serving {

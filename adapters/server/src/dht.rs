@@ -180,7 +180,7 @@ impl Api {
         match inquiry(request)? {
             Ask::Inquire(inquiry) => {
                 let mut answers = self.node().inquire(None, inquiry);
-                while let Some((router, event)) = answers.next().await {
+                while let Some((router, event)) = answers.next().await.transpose()? {
                     if let Some(report) = reports.get_mut(&router) {
                         take(report, event);
                     }

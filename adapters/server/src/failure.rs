@@ -1,6 +1,6 @@
 //! How a command fails: a stable code, words for people, and the exit status of the program.
 
-use ipns_core::engine::{PublishError, ResolveError};
+use ipns_core::engine::{InquireError, PublishError, ResolveError};
 use ipns_core::key::KeyError;
 use ipns_core::name::NameError;
 use ipns_core::record::RecordError;
@@ -113,6 +113,12 @@ impl From<ResolveError> for Failure {
         let mut failure = Self::new(status, error.code(), error.to_string());
         failure.receipts = receipts(error.receipts());
         failure
+    }
+}
+
+impl From<InquireError> for Failure {
+    fn from(error: InquireError) -> Self {
+        Self::new(exit::FAILED, error.code(), error.to_string())
     }
 }
 

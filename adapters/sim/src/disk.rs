@@ -1,4 +1,4 @@
-//! A node's disk: what is on it survives a crash, what is on its way to it may or may not.
+//! A node's disk: what is on it survives a crash, what is on its way to it does not.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -10,7 +10,7 @@ use ipns_core::key::{SecretKey, Signer};
 use ipns_core::routing::{RouterId, Transport};
 use ipns_core::{Name, Now, Timestamp};
 
-use crate::classic::Client;
+use crate::classic::{Classic, Client};
 use crate::disk::Disk;
 
 /// When the world begins, on the wall clocks that are right.
@@ -71,6 +71,8 @@ pub(crate) struct Host {
     pub(crate) engine: Option<Engine>,
     /// What runs instead of an engine.
     pub(crate) classic: Option<Box<dyn Client>>,
+    /// What it runs instead of an engine.
+    pub(crate) kind: Option<Classic>,
     /// Counts its crashes: what was on its way to an earlier life arrives nowhere.
     pub(crate) life: u32,
     /// When this life began: monotonic clocks begin with their process.
@@ -95,6 +97,7 @@ impl Host {
             config,
             engine: None,
             classic: None,
+            kind: None,
             life: 0,
             started: Duration::ZERO,
             skew: 0,

@@ -14,8 +14,8 @@ use crate::{Classic, Links, NodeId, Servers, World};
 
 /// How long clients have been there when the measurement begins: their tables are filled and refreshed.
 const SETTLING: Duration = Duration::from_secs(20 * 60);
-/// Longer than a connection that is not used stays open.
-const PAUSE: Duration = Duration::from_secs(100);
+/// After a pause so much longer than a connection stays open that is not used, none is open.
+const PAUSE: Duration = Duration::from_secs(40);
 /// What goes on behind a result ends in this time, and what it sends counts as the operation's.
 const BEHIND: Duration = Duration::from_secs(10);
 /// No operation takes longer.
@@ -66,7 +66,7 @@ pub struct Setting {
 pub struct Round {
     /// The first record of the name; `None` when it failed.
     pub publish: Option<Published>,
-    /// The newest record, read from elsewhere; `None` when nothing was found.
+    /// The newest record, read from elsewhere; `None` when nothing was found, or its publish failed.
     pub resolve: Option<Resolved>,
 }
 
@@ -79,8 +79,6 @@ pub struct Published {
     pub acks: u32,
     /// How many questions it asked, those behind its result included.
     pub asked: u64,
-    /// How many servers hold the record in the end.
-    pub holders: usize,
 }
 
 /// What a resolve took.
@@ -98,7 +96,7 @@ pub struct Resolved {
     pub miss_probability: Option<f64>,
 }
 
-/// Publishes, updates and resolves names in the world of this seed.
+/// Publishes, updates and resolves names in the world of this seed; also tells how many events that world had.
 pub fn measure(setting: &Setting, seed: u64) -> (Vec<Round>, u64) {
     let mut bench = Bench::new(setting, seed);
     let rounds = (0..u64::from(setting.rounds)).map(|round| bench.round(round)).collect();
@@ -128,7 +126,7 @@ impl<'a> Bench<'a> {
         let name = key(self.seed, round).public_key().to_name();
         let publish = self.publish(round, 0).map(|(_, published)| published);
         let resolve = self.publish(round, 1).and_then(|(newest, _)| {
-            self.lose(&newest);
+            self.world.lose(&newest, self.setting.lost);
             self.resolve(round + 1, name, &newest)
         });
         Round { publish, resolve }
@@ -156,8 +154,7 @@ impl<'a> Bench<'a> {
         };
         let asked = self.behind();
         let (record, acks) = result?;
-        let holders = self.world.holders(&record);
-        Some((record, Published { took: at - begun, acks, asked, holders }))
+        Some((record, Published { took: at - begun, acks, asked }))
     }
 
     fn resolve(&mut self, client: u64, name: Name, newest: &Verified) -> Option<Resolved> {
@@ -183,18 +180,8 @@ impl<'a> Bench<'a> {
     fn behind(&mut self) -> u64 {
         self.world.run_for(BEHIND);
         let asked = self.world.count("");
-        self.world.run_for(PAUSE);
+        self.world.run_for(self.setting.links.idle + PAUSE);
         asked
-    }
-
-    /// Has some of the nearest servers lose what they keep.
-    fn lose(&mut self, record: &Verified) {
-        let nearest = self.world.closest(&Key::of(&record.name().routing_key()), 20);
-        let every = nearest.len() / self.setting.lost.clamp(1, nearest.len().max(1));
-        for server in nearest.into_iter().step_by(every.max(1)).take(self.setting.lost) {
-            self.world.set_server(server, false);
-            self.world.set_server(server, true);
-        }
     }
 }
 

@@ -124,6 +124,7 @@ impl Population {
         self.up[n as usize] = up;
         if !up {
             self.values.remove(&n);
+            self.providers.retain(|(of, _), _| *of != n);
         }
     }
 

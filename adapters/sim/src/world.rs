@@ -159,20 +159,15 @@ impl World {
     /// # Panics
     /// When there is none.
     pub fn some_server(&self, number: u64) -> NodeId {
-        let draws = (0..).map(|draw| mix(&[self.seed, 4, number, draw]) % u64::from(self.servers.len()));
-        #[expect(clippy::expect_used, reason = "documented: an endless draw finds one that is up")]
-        let found = draws.map(|n| n as u32).find(|n| self.servers.is_up(*n)).expect("endless");
-        NodeId(found)
+        let (len, start) = (u64::from(self.servers.len()), mix(&[self.seed, 4, number]));
+        let mut around = (0..len).map(|step| (start.wrapping_add(step) % len) as u32);
+        #[expect(clippy::expect_used, reason = "documented")]
+        NodeId(around.find(|n| self.servers.is_up(*n)).expect("a server that is up"))
     }
 
     /// How many passive servers that are up hold exactly this record.
     pub fn holders(&self, record: &Verified) -> usize {
         self.servers.holders(self.now, record)
-    }
-
-    /// The record that a passive server keeps of a name.
-    pub fn held(&self, server: NodeId, name: &Name) -> Option<&Verified> {
-        self.servers.held(self.now, server.0, name)
     }
 
     /// The passive servers that are up and truly nearest to a key, the nearest first.
@@ -181,8 +176,25 @@ impl World {
     }
 
     /// Takes a passive server down, or up again; what it kept is lost.
+    ///
+    /// # Panics
+    /// When the node is no passive server.
     pub fn set_server(&mut self, server: NodeId, up: bool) {
         self.servers.set_up(server.0, up);
+        if !up {
+            self.disconnect(server.0);
+        }
+    }
+
+    /// Has so many of the 20 passive servers that are nearest to a record's name lose what they keep, spread over their
+    /// order: they were replaced.
+    pub fn lose(&mut self, record: &Verified, count: usize) {
+        let nearest = self.closest(&Key::of(&record.name().routing_key()), 20);
+        let every = (nearest.len() / count.max(1)).max(1);
+        for server in nearest.into_iter().step_by(every).take(count) {
+            self.set_server(server, false);
+            self.set_server(server, true);
+        }
     }
 
     /// The peer id that the next node, or any, has.
@@ -206,6 +218,10 @@ impl World {
     }
 
     fn start(&mut self, n: u32) {
+        if let Some(kind) = self.hosts[n].kind {
+            self.hosts[n].classic = Some(kind.client());
+            return;
+        }
         let life = self.hosts[n].life;
         let mut seed = [0; 32];
         for (part, chunk) in (0..).zip(seed.chunks_mut(8)) {
@@ -226,7 +242,7 @@ impl World {
     /// Calls into the engine of a node that is up, and carries out what comes of it.
     ///
     /// # Panics
-    /// When there is no such node, or it is down.
+    /// When there is no such node, it is down, or it has no engine.
     pub fn call<T>(&mut self, node: NodeId, call: impl FnOnce(&mut Engine, Now) -> T) -> T {
         let host = &mut self.hosts[node.0];
         let now = host.now(self.now);
@@ -242,12 +258,22 @@ impl World {
     }
 
     /// Ends a node without warning. What its disk had not done yet is lost.
+    ///
+    /// # Panics
+    /// When the node is a passive server; see [`set_server`](Self::set_server).
     pub fn crash(&mut self, node: NodeId) {
         self.hosts[node.0].crash();
-        self.open.retain(|(a, b), _| *a != node.0 && *b != node.0);
+        self.disconnect(node.0);
+    }
+
+    fn disconnect(&mut self, n: u32) {
+        self.open.retain(|(a, b), _| *a != n && *b != n);
     }
 
     /// Starts a node that is down again, with what is on its disk.
+    ///
+    /// # Panics
+    /// When the node is a passive server; see [`set_server`](Self::set_server).
     pub fn restart(&mut self, node: NodeId) {
         if !self.is_up(node) {
             self.start(node.0);
@@ -401,7 +427,6 @@ impl World {
             NetCommand::Reply { to, response } => {
                 let Some(asker) = self.hosts[n].inbound.remove(&to) else { return };
                 self.note(&[5, n.into(), response.is_ok().into()]);
-                // ADD_PROVIDER is answered by nothing, which is how its sender knows that it arrived.
                 let result = response.map_err(|_| RpcError::Reset);
                 let chance = self.chance();
                 let service = self.links.service_time(chance);
@@ -465,8 +490,6 @@ impl World {
             return None;
         };
         let stands = self.connect(n, to);
-        let delay = stands - self.now;
-        let stands = self.now + delay;
         if self.is_lost() {
             self.respond(asker, timeout, Err(RpcError::Timeout));
             return Some(stands);
@@ -604,10 +627,5 @@ impl World {
     fn note(&mut self, words: &[u64]) {
         self.trace = mix(&[self.trace, self.now.as_nanos() as u64]);
         self.trace = words.iter().fold(self.trace, |trace, word| mix(&[trace, *word]));
-    }
-
-    /// The names that a node can sign for.
-    pub fn names(&self, node: NodeId) -> impl Iterator<Item = &Name> + '_ {
-        self.hosts[node.0].keys.keys()
     }
 }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use ipns_core::dht::Key;
 use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::record::{Checks, RecordBuilder};
 use ipns_core::{Timestamp, Verified};
@@ -50,7 +49,7 @@ fn operations(
     let mut one = |n: u8| {
         let (record, from, to) = (record(n, 1), world.add_classic(classic), world.add_classic(classic));
         let published = publish(&mut world, from, &record);
-        lose(&mut world, &record, lost);
+        world.lose(&record, lost);
         world.run_for(PAUSE);
         let resolved = resolve(&mut world, to, &record);
         world.run_for(PAUSE);
@@ -58,15 +57,6 @@ fn operations(
         (published, resolved)
     };
     (0..count).map(&mut one).unzip()
-}
-
-/// Has so many of the 20 servers that are nearest lose what they keep.
-fn lose(world: &mut World, record: &Verified, count: usize) {
-    let nearest = world.closest(&Key::of(&record.name().routing_key()), 20);
-    for server in nearest.into_iter().step_by(20 / count.clamp(1, 20)).take(count) {
-        world.set_server(server, false);
-        world.set_server(server, true);
-    }
 }
 
 fn share(finished: &[Finished], share: f64, of: impl Fn(&Finished) -> f64) -> f64 {
@@ -117,7 +107,7 @@ fn a_newer_record_replaces_an_older_one_that_some_still_hold() {
     let [from, to] = [world.add_classic(Classic::Go), world.add_classic(Classic::Go)];
     publish(&mut world, from, &old);
     // Half of the holders lose it, so that no quorum is reached, and the read corrects them.
-    lose(&mut world, &old, 10);
+    world.lose(&old, 10);
     let before = world.holders(&old);
     world.run_for(PAUSE);
     assert_eq!(resolve(&mut world, to, &old).record, Some(old.clone()));
@@ -185,44 +175,4 @@ fn go_is_as_slow_as_it_is_known_to_be() {
     // Of a publish, 20 questions are the puts.
     let asked = share(&published, 0.5, |finished| f64::from(finished.asked)) - 20.0;
     assert!((34.0..46.0).contains(&asked), "{asked}");
-}
-
-/// Prints what both clients take.
-#[test]
-#[ignore = "a table, not a test"]
-fn table() {
-    for classic in BOTH {
-        for dead in [0.0, 0.1, 0.25] {
-            let run = |lost| -> (Vec<_>, Vec<_>) {
-                (100..104).map(|seed| operations(seed, classic, 10_000, dead, 50, lost)).unzip()
-            };
-            let ((published, resolved), (_, aged)) = (run(0), run(3));
-            let mut world = world(200, 10_000, dead);
-            let absent = (0..200).map(|key| {
-                let node = world.add_classic(classic);
-                resolve(&mut world, node, &record(key, 1))
-            });
-            let absent = absent.collect();
-            for (what, all) in [
-                ("publish", published.concat()),
-                ("fresh", resolved.concat()),
-                ("aged", aged.concat()),
-                ("absent", absent),
-            ] {
-                let line = |of: &dyn Fn(&Finished) -> f64| {
-                    let [p10, p50, p90] = [0.1, 0.5, 0.9].map(|at| share(&all, at, of));
-                    format!("{p10:6.2} {p50:6.2} {p90:6.2}")
-                };
-                println!(
-                    "{:<13} {dead:4.2} {what:<8} | took {} | first {} | asked {} | values {} | acks {}",
-                    classic.label(),
-                    line(&took),
-                    line(&|finished| finished.first_value.unwrap_or_default().as_secs_f64()),
-                    line(&|finished| f64::from(finished.asked)),
-                    line(&|finished| f64::from(finished.values)),
-                    line(&|finished| f64::from(finished.acks)),
-                );
-            }
-        }
-    }
 }

@@ -227,14 +227,15 @@ fn inquiries_are_answered() {
     let mut ask = |node: u32, inquiry: Inquiry| {
         let op = world.call(NodeId(node), |engine, now| engine.inquire(now, None, &inquiry));
         let mut events = Vec::new();
-        world.until(2 * MINUTE, |told| match &told.event {
+        let answered = world.until(2 * MINUTE, |told| match &told.event {
             Event::Told { op: of, event, .. } if *of == op && told.node == NodeId(node) => {
                 events.push(event.clone());
                 None
             }
-            Event::Answered { op: of } if *of == op && told.node == NodeId(node) => Some(()),
+            Event::Answered { op: of, result } if *of == op && told.node == NodeId(node) => Some(*result),
             _ => None,
         });
+        assert_eq!(answered, Some(Ok(())));
         events
     };
     let found = ask(2, Inquiry::FindPeer(World::peer_id(NodeId(19))));

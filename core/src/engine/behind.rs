@@ -50,6 +50,17 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_is_bounded() {
+        let mut behind = Behind::default();
+        for n in 0..=MAX_BATCH {
+            behind.add(Write { table: Table::Values, key: n.to_be_bytes().to_vec(), value: None });
+        }
+        assert_eq!(behind.next().map(|batch| batch.len()), Some(MAX_BATCH));
+        behind.ended();
+        assert_eq!(behind.next().map(|batch| batch.len()), Some(1));
+    }
+
+    #[test]
     fn one_commit_at_a_time_with_the_last_value_of_each_key() {
         let mut behind = Behind::default();
         assert_eq!(behind.next(), None);

@@ -73,8 +73,6 @@ pub(crate) struct Context {
     pub(crate) calls: Calls,
     pub(crate) nodes: Nodes,
     pub(crate) behind: Behind,
-    /// What was asked of the DHTs themselves and is not answered by all of them.
-    pub(crate) inquiries: BTreeSet<OpId>,
     pub(crate) memory: Memory,
     random: ChaCha8Rng,
     clock: ClockWatch,
@@ -100,7 +98,6 @@ impl Context {
             calls: Calls::new(config.routers.clone()),
             nodes: Nodes::new(&config.routers, now, &mut random),
             behind: Behind::default(),
-            inquiries: BTreeSet::new(),
             memory: Memory::new(Cache::new(config.cache_entries, config.cache_bytes), config.max_records),
             random,
             clock: ClockWatch::new(config.clock_drift),

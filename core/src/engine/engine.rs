@@ -16,7 +16,7 @@ use crate::time::Now;
 use super::clock::ClockWatch;
 use super::config::Config;
 use super::context::{Context, Wake};
-use super::event::{Event, PublishError, ResolveError};
+use super::event::{Event, InquireError, PublishError, ResolveError};
 use super::ids::{InboundId, OpId, StoreId};
 use super::io::{Input, Output, StoreAction, StoreCommand, StoreReply};
 use super::nodes::NODE_TABLES;
@@ -103,10 +103,9 @@ impl Engine {
         self.cx.now = now;
         let op = OpId(self.cx.fresh_id());
         if self.load() - self.requests.len() < self.cx.config.max_operations {
-            self.cx.inquiries.insert(op);
             self.cx.nodes.inquire(now, op.0, of, what);
         } else {
-            self.cx.emit(Event::Answered { op });
+            self.cx.emit(Event::Answered { op, result: Err(InquireError::Overloaded) });
         }
         self.run();
         op
@@ -139,9 +138,7 @@ impl Engine {
     /// Ends an operation early. A watch and an inquiry end silently, the others with their event.
     pub fn cancel(&mut self, now: Now, op: OpId) {
         self.cx.now = now;
-        if self.cx.inquiries.remove(&op) {
-            self.cx.nodes.cancel_inquiry(op.0);
-        }
+        self.cx.nodes.cancel_inquiry(op.0);
         self.cx.wake(op, Wake::Cancel);
         self.run();
     }
@@ -164,7 +161,7 @@ impl Engine {
 
     /// How many operations and requests are under way.
     pub fn load(&self) -> usize {
-        self.tasks.len() + self.cx.inquiries.len()
+        self.tasks.len() + self.cx.nodes.inquiries()
     }
 
     /// How many records are on their way to peers of DHTs although nobody waits for it any longer.

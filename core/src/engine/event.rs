@@ -80,10 +80,12 @@ pub enum Event {
         /// What it said.
         event: dht::Event,
     },
-    /// Every DHT has answered an inquiry.
+    /// Every DHT has answered an inquiry, or it did not begin.
     Answered {
         /// Which.
         op: OpId,
+        /// Whether it was made.
+        result: Result<(), InquireError>,
     },
     /// This node's standing in a DHT has changed.
     Health {
@@ -332,6 +334,28 @@ pub enum ResolveError {
     /// Too many operations are under way.
     #[error("too many operations at once; try again later")]
     Overloaded,
+}
+
+/// Why an inquiry was not answered. [`code`](InquireError::code) is stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InquireError {
+    /// It was cancelled.
+    #[error("the inquiry was cancelled")]
+    Cancelled,
+    /// Too many operations are under way.
+    #[error("too many operations at once; try again later")]
+    Overloaded,
+}
+
+impl InquireError {
+    /// The stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Overloaded => "overloaded",
+        }
+    }
 }
 
 fn summary(receipts: &[Receipt]) -> String {

@@ -77,7 +77,7 @@ mod watch;
 
 pub use config::Config;
 pub use engine::Engine;
-pub use event::{Event, Freshness, Publication, PublishError, Resolution, ResolveError};
+pub use event::{Event, Freshness, InquireError, Publication, PublishError, Resolution, ResolveError};
 pub use ids::{InboundId, OpId, SignId, StoreId};
 pub use io::{Input, Output, StoreAction, StoreCommand, StoreReply};
 pub use own::Own;

@@ -32,10 +32,7 @@ impl Context {
                 NodeOutput::Store(write) => self.behind.add(write),
                 NodeOutput::Call(call, update) => self.calls.on_node(call, update),
                 NodeOutput::Told(op, router, event) => self.emit(Event::Told { op: OpId(op), router, event }),
-                NodeOutput::Answered(op) => {
-                    self.inquiries.remove(&OpId(op));
-                    self.emit(Event::Answered { op: OpId(op) });
-                }
+                NodeOutput::Answered(op) => self.emit(Event::Answered { op: OpId(op), result: Ok(()) }),
                 NodeOutput::Health(router, health) => self.emit(Event::Health { router, health }),
                 NodeOutput::Serving(router, serving) => self.emit(Event::Serving { router, serving }),
             }

@@ -119,6 +119,11 @@ impl Nodes {
         self.drain(router);
     }
 
+    /// How many inquiries are not answered by all of their nodes.
+    pub(crate) fn inquiries(&self) -> usize {
+        self.inquiries.len()
+    }
+
     /// No record of this name is sent in the end.
     pub(crate) fn give_up(&mut self, name: &Name) {
         for node in self.nodes.values_mut() {

@@ -110,7 +110,7 @@ async fn private_addresses_are_nothing_to_the_public_dht() {
     assert_eq!(answer, Response::FindNode { closer: Vec::new() }, "it tells of no private address, its own included");
     for other in &others {
         other.node.bootstrap(vec![public.info.clone()]);
-        let pong = other.node.ping(public.info.clone()).await;
+        let pong = other.node.ping(public.info.clone()).await.unwrap();
         assert!(pong[0].1.is_ok(), "{pong:?}");
     }
     let dht = public.node.health().await.unwrap().remove(0);

@@ -68,13 +68,13 @@ async fn peers_and_providers_among_js_nodes() {
     ours.stands(Standing::Joined).await;
     ours.until("all js peers", |dht| dht.health.live >= 8).await;
 
-    let found = ours.node.find_peer(peer_at(&js.addresses[6]).id).await;
+    let found = ours.node.find_peer(peer_at(&js.addresses[6]).id).await.unwrap();
     assert_eq!(found.addresses, peer_at(&js.addresses[6]).addresses);
     let asked = js.tell("findPeer", json!({ "node": 5, "peer": ours.info.id.to_string() })).await;
     assert!(asked["addrs"].to_string().contains(&ours.info.addresses[0].to_string()), "{asked}");
 
     let cid: cid::Cid = "bafkreidfdrlkeq4m4xnxuyx6iae76fdm4wgl5d4xzsb77ixhyqwumhz244".parse().unwrap();
-    let provided = ours.node.provide(cid.hash().to_bytes()).await;
+    let provided = ours.node.provide(cid.hash().to_bytes()).await.unwrap();
     assert!(provided[0].1.acked >= 5, "{provided:?}");
     let found = js.tell("findProviders", json!({ "node": 4, "cid": cid.to_string() })).await;
     assert!(found["providers"].to_string().contains(&ours.info.id.to_string()), "{found}");
@@ -82,6 +82,6 @@ async fn peers_and_providers_among_js_nodes() {
     // js reads the key as a CID, so that only SHA2-256 multihashes, which are CIDs of version 0, are keys to it.
     let other: cid::Cid = "bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am".parse().unwrap();
     js.tell("provide", json!({ "node": 3, "cid": other.to_string() })).await;
-    let found = ours.node.find_providers(other.hash().to_bytes(), 1).await;
+    let found = ours.node.find_providers(other.hash().to_bytes(), 1).await.unwrap();
     assert_eq!(found[0].id, peer_at(&js.addresses[3]).id);
 }

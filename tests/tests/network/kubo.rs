@@ -42,7 +42,8 @@ async fn among_kubo_nodes() {
     let record = ipns_core::record::Checks::at(Timestamp::MIN).verify(served, &theirs).unwrap();
     assert_eq!((record.sequence(), record.value().unwrap().as_str()), (7, VALUE));
     assert_eq!(reader.resolve(theirs).await.unwrap().record.sequence(), 7);
-    assert!(BASE64.decode(put["record"].as_str().unwrap().as_bytes()).is_ok());
+    let published = BASE64.decode(put["record"].as_str().unwrap().as_bytes()).unwrap();
+    assert_eq!(record.as_bytes(), &published[..], "it is the very record that Kubo made");
 }
 
 #[tokio::test(flavor = "multi_thread")]

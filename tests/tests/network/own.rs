@@ -81,7 +81,7 @@ async fn who_is_alone_joins_when_it_is_told_of_others() {
     lonely.stands(Standing::Joined).await;
     assert_eq!(lonely.resolve(name(1)).await.unwrap().value.as_str(), "/ipfs/bafkqaaa/1");
     // The others have got to know it, too.
-    nodes[0].until("four peers", |dht| dht.health.live >= 3).await;
+    nodes[0].until("three peers", |dht| dht.health.live >= 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

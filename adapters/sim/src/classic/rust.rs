@@ -50,8 +50,6 @@ struct Walk {
     peers: BTreeMap<Distance, Peer>,
     /// How many answers in a row brought nothing nearer.
     vain: usize,
-    /// Whether it asks more peers at a time for having stalled.
-    stalled: bool,
     /// When it was last asked for its next step.
     seen: Duration,
 }
@@ -77,10 +75,9 @@ impl Walk {
             });
         }
         if progress {
-            (self.vain, self.stalled) = (0, false);
+            self.vain = 0;
         } else {
             self.vain += 1;
-            self.stalled |= self.vain >= ALPHA;
         }
     }
 
@@ -96,7 +93,8 @@ impl Walk {
     /// those that did not fail have answered.
     fn next(&mut self, now: Duration) -> Step {
         self.seen = now;
-        let full = self.waiting() >= if self.stalled { K } else { ALPHA };
+        // Having stalled, it asks more peers at a time.
+        let full = self.waiting() >= if self.vain >= ALPHA { K } else { ALPHA };
         let mut answers = Some(0);
         for (place, peer) in &mut self.peers {
             match peer.state {
@@ -164,7 +162,7 @@ impl Rust {
         let place =
             |peer: PeerInfo| (Key::of_peer(&peer.id).distance(&target), Peer { info: peer, state: State::Unasked });
         let peers = known.into_iter().take(K).map(place).collect();
-        let walk = Walk { peers, vain: 0, stalled: false, seen: now.monotonic };
+        let walk = Walk { peers, vain: 0, seen: now.monotonic };
         self.ops.insert(op, Op { job, walk, putting: None, deadline: now.monotonic + QUERY_LIMIT });
         self.advance(now, op);
     }

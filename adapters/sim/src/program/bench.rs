@@ -9,7 +9,7 @@ use ipns_sim::{Links, Servers, World};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How many servers
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     servers: u32,
 }
 

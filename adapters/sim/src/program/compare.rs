@@ -13,7 +13,7 @@ use super::shares::Sorted;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How many servers are up
-    #[arg(long, value_delimiter = ',', default_value = "10000")]
+    #[arg(long, value_delimiter = ',', default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
     servers: Vec<u32>,
     /// The share of entries of routing tables that are dead, from 0 to 0.9
     #[arg(long, value_delimiter = ',', default_value = "0.10", value_parser = share)]

@@ -20,9 +20,10 @@ impl World {
         let dht = dht::Config { protocol: self.servers.protocol.clone(), ..dht::Config::public(peer) };
         let config = Config { routers: vec![Router::dht("dht", dht)], ..Config::default() };
         let mut host = Host::new(peer, identity::address(n), false, config);
-        host.classic = Some(classic.client());
+        host.kind = Some(classic);
         self.hosts.add(host);
         self.by_peer.insert(peer, n);
+        self.start(n);
         NodeId(n)
     }
 

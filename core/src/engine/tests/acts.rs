@@ -7,6 +7,7 @@ use http::{Request, Response};
 use rand_chacha::rand_core::RngCore;
 
 use crate::name::Name;
+use crate::routing::Inquiry;
 
 use super::super::event::{Event, Publication, PublishError, Resolution, ResolveError};
 use super::super::ids::{InboundId, OpId};
@@ -62,6 +63,13 @@ impl World {
     pub(super) fn watch(&mut self, node: usize, name: Name) -> OpId {
         let now = self.at(node);
         let op = self.nodes[node].engine.watch(now, name);
+        self.drain(node);
+        op
+    }
+
+    pub(super) fn inquire(&mut self, node: usize, what: &Inquiry) -> OpId {
+        let now = self.at(node);
+        let op = self.nodes[node].engine.inquire(now, None, what);
         self.drain(node);
         op
     }

@@ -3,11 +3,11 @@
 use core::time::Duration;
 
 use crate::record::{BuildError, MAX_SEQUENCE, RecordError, Version};
-use crate::routing::RouteError;
+use crate::routing::{Inquiry, RouteError};
 use crate::store::StoreError;
 
 use super::super::config::Config;
-use super::super::event::{Event, PublishError, ResolveError};
+use super::super::event::{Event, InquireError, PublishError, ResolveError};
 use super::super::request::{OnConflict, Policy, Publish};
 use super::disk::Health;
 use super::script::{Act, Script};
@@ -550,6 +550,9 @@ fn many_operations_are_refused() {
     let refused = world.watch(node, name(3));
     let ended = |event: &Event| matches!(event, Event::Resolved { op, result: Err(ResolveError::Overloaded) } if *op == refused);
     assert!(world.nodes[node].events.iter().any(ended), "a watch that never begins says so");
+    let inquiry = world.inquire(node, &Inquiry::Closest("key".into()));
+    let ended = |event: &Event| matches!(event, Event::Answered { op, result: Err(InquireError::Overloaded) } if *op == inquiry);
+    assert!(world.nodes[node].events.iter().any(ended), "an inquiry that is not made says so");
     // What others ask does not count.
     world.cancel(node, watch);
     world.ask(node, download(4));
