@@ -41,7 +41,8 @@ pub(crate) struct Global {
     /// Read settings from this file [default: HOME/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Where to look for records and send them: a URL, a preset (delegated-ipfs.dev, ipfs.io, dweb.link), or none
+    /// Where to look for records and send them: dht, a URL, a preset (delegated-ipfs.dev, ipfs.io, dweb.link), or none
+    /// [default: dht and delegated-ipfs.dev]
     #[arg(long = "router", global = true, value_name = "URL|dht|none", help_heading = "Routers")]
     pub(crate) routers: Vec<String>,
     /// A DHT server to join by, an address that ends in /p2p/ and its id
@@ -62,6 +63,15 @@ pub(crate) struct Global {
     /// Listen for peers here [default for a daemon: port 4009, TCP and QUIC]
     #[arg(long, global = true, value_name = "MULTIADDR", help_heading = "Routers")]
     pub(crate) listen: Vec<String>,
+}
+
+impl Global {
+    /// Whether it names routers, or anything of the network behind them.
+    pub(crate) fn names_network(&self) -> bool {
+        let listed = [&self.routers, &self.bootstrap, &self.dht_protocols, &self.listen];
+        let switched = self.no_default_bootstrap || self.allow_private_addrs || self.dht_mode.is_some();
+        switched || listed.into_iter().any(|list| !list.is_empty())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -290,7 +300,7 @@ pub(crate) struct DaemonArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// How many DHT servers
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(2..=100))]
     pub(crate) nodes: u8,
 }
 

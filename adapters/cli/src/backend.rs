@@ -44,8 +44,10 @@ impl Backend {
         let begun = tokio::time::Instant::now();
         loop {
             if let Some(client) = AdminClient::discover(&settings.home).await? {
-                if settings.routers_given {
-                    tracing::warn!("a daemon runs on this home: it uses its own routers, not those of --router");
+                if settings.network_given {
+                    tracing::warn!(
+                        "a daemon runs on this home: it uses its own routers and network, not those named here"
+                    );
                 }
                 return Ok(Self::Daemon(client));
             }
@@ -119,18 +121,29 @@ impl Backend {
 
 /// Waits until a node that has just started has joined its DHTs, or cannot.
 async fn join(node: &Handle) -> Result<(), Failure> {
+    let settled = stands(node, |standing| standing != Standing::Joining);
+    tokio::time::timeout(JOIN_PATIENCE, settled).await.unwrap_or(Ok(()))
+}
+
+/// Waits until a node stands so in all of its DHTs.
+pub(crate) async fn stands(node: &Handle, wanted: impl Fn(Standing) -> bool) -> Result<(), Failure> {
     let mut events = node.events();
-    let joined = async {
-        while node.health().await?.iter().any(|dht| dht.health.standing == Standing::Joining) {
-            while let Some(event) = events.next().await {
-                if let Event::Health { .. } = event {
-                    break;
-                }
-            }
+    while !node.health().await?.iter().all(|dht| wanted(dht.health.standing)) {
+        if !health_changes(&mut events).await {
+            return Err(ipns_tokio::Stopped.into());
         }
-        Ok(())
-    };
-    tokio::time::timeout(JOIN_PATIENCE, joined).await.unwrap_or(Ok(()))
+    }
+    Ok(())
+}
+
+/// Waits until a node stands otherwise in one of its DHTs; `false` when it has stopped.
+pub(crate) async fn health_changes(events: &mut (impl Stream<Item = Event> + Unpin)) -> bool {
+    while let Some(event) = events.next().await {
+        if let Event::Health { .. } = event {
+            return true;
+        }
+    }
+    false
 }
 
 /// For how long a node is started.

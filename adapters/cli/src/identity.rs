@@ -1,6 +1,5 @@
 //! Who this node is among its peers: a key of its own, so that names are not tied to machines.
 
-use std::io::Write;
 use std::path::Path;
 
 use ipns_core::key::{KeyType, SecretKey};
@@ -18,22 +17,15 @@ pub(crate) fn load_or_create(home: &Path) -> Result<SecretKey, Failure> {
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let mut seed = [0; 32];
-            getrandom::fill(&mut seed).map_err(|error| failed("no_randomness", error.to_string()))?;
+            getrandom::fill(&mut seed)
+                .map_err(|error| Failure::new(exit::FAILED, "no_randomness", error.to_string()))?;
             let key = SecretKey::generate(KeyType::Ed25519, seed, 0)?;
-            create(home, &path, &key.encode_protobuf()).map_err(|error| failed("peer_key", error.to_string()))?;
+            ipns_store::create_file(&path, &key.encode_protobuf())
+                .map_err(|error| failed("peer_key", error.to_string()))?;
             Ok(key)
         }
         Err(error) => Err(failed("peer_key", error.to_string())),
     }
-}
-
-/// Whole or not at all, for its owner alone, and never over another.
-fn create(home: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(home)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -109,8 +109,8 @@ pub(crate) struct Settings {
     pub(crate) home: PathBuf,
     pub(crate) file: File,
     pub(crate) json: bool,
-    /// Whether routers were named on the command line, which a running daemon would not heed.
-    pub(crate) routers_given: bool,
+    /// Whether routers or a network were named on the command line, which a running daemon would not heed.
+    pub(crate) network_given: bool,
 }
 
 impl Settings {
@@ -126,7 +126,7 @@ impl Settings {
         }
         file.routers.get_or_insert_with(|| DEFAULT_ROUTERS.map(|name| RouterSetting::Name(name.into())).to_vec());
         file.dht.take(global);
-        Ok(Self { home, file, json: global.json, routers_given: !global.routers.is_empty() })
+        Ok(Self { home, file, json: global.json, network_given: global.names_network() })
     }
 
     /// The routers of this run. For DHTs, `peer` is who this node is, and `daemon` whether it may serve.
@@ -185,10 +185,6 @@ impl DhtFile {
     }
 
     fn router(&self, peer: PeerId, daemon: bool, setting: &RouterSetting, protocol: &str) -> Result<Router, Failure> {
-        if !protocol.starts_with('/') {
-            let message = format!("`{protocol}` is no protocol id: it begins with /, as {} does", dht::PUBLIC_PROTOCOL);
-            return Err(Failure::new(exit::USAGE, "protocol_malformed", message));
-        }
         let is_public = protocol == dht::PUBLIC_PROTOCOL;
         let mut config = match is_public && !self.allows_private() {
             true => dht::Config::public(peer),
@@ -363,8 +359,6 @@ mod tests {
         let all = dhts(text, false);
         assert_eq!(all.iter().map(|dht| dht.seeds.len()).collect::<Vec<_>>(), [7, 1, 1]);
         assert!(all.iter().all(|dht| dht.mode == dht::Mode::Server));
-        let file: File = toml::from_str(r#"dht = { protocols = ["kad"] }"#).unwrap();
-        assert!(file.dht.routers(peer(), true, &RouterSetting::Name(DHT.into())).is_err());
     }
 
     #[test]

@@ -85,7 +85,12 @@ fn looking_inside() {
         assert_eq!(table[0]["health"]["standing"], "joined");
     }
     let cid = "bafkreidfdrlkeq4m4xnxuyx6iae76fdm4wgl5d4xzsb77ixhyqwumhz244";
-    assert_eq!(homes[2].fails_to(3, &["dht", "find-providers", cid]), json!([{ "dht": "dht", "peers": [] }]));
+    assert_eq!(homes[2].fails(3, &["dht", "find-providers", cid]), "not_found");
+    let nobody = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d";
+    assert_eq!(homes[2].fails(5, &["dht", "ping", nobody]), "unreachable");
+    // A daemon has a network of its own, and says so to who names another.
+    let said = homes[1].run(&["dht", "table", "--dht-protocol", "/own/kad/1.0.0"]);
+    assert!(said.code == 0 && said.stderr.contains("its own routers and network"), "{}", said.stderr);
     assert_eq!(homes[1].json(&["dht", "provide", cid])[0]["acks"], 3);
     let found = homes[2].json(&["dht", "find-providers", cid]);
     assert_eq!(found[0]["peers"][0]["id"], id(&daemons[1]), "{found}");
@@ -137,4 +142,13 @@ fn wrong_words_are_usage_errors() {
     let home = home.with(&["--listen", &listen]);
     let said = home.run(&["daemon", "--http", "127.0.0.1:0"]);
     assert!(said.code == 1 && said.stderr.contains("choose another address with --listen"), "{}", said.stderr);
+}
+
+#[test]
+fn the_smallest_demo() {
+    let home = Home::new(&[]);
+    let told = home.json(&["demo", "--nodes", "2"]);
+    let rows = told["rows"].as_array().unwrap();
+    assert!(rows.len() >= 8 && rows.iter().any(|row| row["router"] == "dht" && row["ok"] == true), "{told}");
+    assert_eq!(home.run(&["demo", "--nodes", "1"]).code, 2);
 }

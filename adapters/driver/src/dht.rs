@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use ipns_core::dht::{self, Health, PeerInfo, RpcError, TableEntry, Tally, Usage};
+use ipns_core::dht::{self, Health, PeerId, PeerInfo, RpcError, TableEntry, Tally, Usage};
 use ipns_core::engine::InquireError;
 use ipns_core::routing::{Inquiry, RouterId};
-use libp2p_identity::PeerId;
 
 use crate::handle::{Command, Handle, Stopped, Updates};
 

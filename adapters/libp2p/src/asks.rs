@@ -670,7 +670,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(300))]
         #[test]
         fn every_question_ends_once_and_nothing_is_left(
-            steps in proptest::collection::vec((0..9_u8, 0..30_usize, 0..4_u16), 0..120),
+            steps in proptest::collection::vec((0..10_u8, 0..30_usize, 0..4_u16), 0..120),
         ) {
             let limits = Limits { asks: 4, waiting_asks: 3, dials: 2, idle_connections: 2, ..Limits::default() };
             let mut world = World::new(limits);
@@ -687,6 +687,10 @@ mod tests {
                         if port > 0 { world.answer(at) }
                     },
                     7 => world.connect_inbound(n % 3),
+                    8 => {
+                        world.asks.connect(world.peers[n % 3], vec![address(port)]);
+                        world.carry_out();
+                    }
                     _ => {
                         world.asks.on_dial_failed(world.peers[n % 3], foreign(), false);
                         world.pass(SECOND / 2 * u32::from(port));

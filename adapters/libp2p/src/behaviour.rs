@@ -33,7 +33,7 @@ const FREE: (usize, usize) = (64 << 10, 4 << 10);
 /// Carries the questions and answers of DHTs over the swarm that it is part of.
 ///
 /// It does what [`NetCommand`]s say and tells what happens as [`NetEvent`]s. When the node drops its end of either
-/// channel, it forgets everything, serves nobody, and says [`Stopped`]; the swarm's other behaviours go on.
+/// channel, it forgets every question and request, serves nobody, and says [`Stopped`]; the swarm's other behaviours go on.
 pub struct Behaviour {
     shared: Shared,
     /// `None` when the node is gone.
@@ -135,7 +135,7 @@ impl Behaviour {
 
     fn tell(&mut self, event: impl IntoIterator<Item = NetEvent>) {
         for event in event {
-            // A node that hears nothing says nothing any more either; its command channel tells.
+            // A node that hears nothing is gone.
             if self.events.unbounded_send(event).is_err() {
                 self.stop();
             }
@@ -199,7 +199,7 @@ impl Behaviour {
 
     fn on_request(&mut self, peer: PeerId, connection: ConnectionId, slot: Slot, router: RouterId, request: Request) {
         if self.commands.is_none() || self.unanswered.len() >= self.shared.limits.unanswered {
-            tracing::debug!(%peer, "too many requests wait for their answers; another one is refused");
+            tracing::debug!(%peer, "a request is refused: the node is gone, or has too many to answer");
             self.orders.push_back((connection, Order::Reply { slot, response: None }));
             return;
         }

@@ -173,6 +173,7 @@ impl NetworkBehaviour for Connections {
 mod tests {
     use super::*;
     use libp2p::core::ConnectedPoint;
+    use libp2p::swarm::{DialError, ListenError};
 
     fn here() -> Multiaddr {
         "/ip4/127.0.0.1/tcp/1".parse().unwrap()
@@ -230,5 +231,60 @@ mod tests {
             connections.handle_pending_inbound_connection(ConnectionId::new_unchecked(id), &at, &at).unwrap();
         }
         assert!(connections.handle_pending_inbound_connection(ConnectionId::new_unchecked(8), &at, &at).is_err());
+    }
+
+    #[test]
+    fn what_fails_makes_room() {
+        let limits = ConnectionLimits { pending_in: 1, pending_out: 1, ..ConnectionLimits::default() };
+        let (mut connections, at, id) = (Connections::new(limits), here(), ConnectionId::new_unchecked);
+        let dial = |connections: &mut Connections, n| {
+            connections.handle_pending_outbound_connection(id(n), None, &[], Endpoint::Dialer).map_err(|_| n)
+        };
+        assert!(dial(&mut connections, 1).is_ok() && dial(&mut connections, 2) == Err(2));
+        let failed = DialFailure { peer_id: None, error: &DialError::Aborted, connection_id: id(1) };
+        connections.on_swarm_event(FromSwarm::DialFailure(failed));
+        assert!(dial(&mut connections, 3).is_ok());
+
+        let listen = |connections: &mut Connections, n| {
+            connections.handle_pending_inbound_connection(id(n), &at, &at).map_err(|_| n)
+        };
+        assert!(listen(&mut connections, 4).is_ok() && listen(&mut connections, 5) == Err(5));
+        let failed = ListenFailure {
+            local_addr: &at,
+            send_back_addr: &at,
+            error: &ListenError::Aborted,
+            connection_id: id(4),
+            peer_id: None,
+        };
+        connections.on_swarm_event(FromSwarm::ListenFailure(failed));
+        assert!(listen(&mut connections, 6).is_ok());
+    }
+
+    #[test]
+    fn each_direction_has_its_limit() {
+        let limits = ConnectionLimits { established_in: 1, established_out: 1, ..ConnectionLimits::default() };
+        let (mut connections, at, peers) = (Connections::new(limits), here(), [0; 4].map(|_| PeerId::random()));
+        let dial = |connections: &mut Connections, n: usize| {
+            let (id, reuse) = (ConnectionId::new_unchecked(n), PortUse::Reuse);
+            connections.handle_pending_outbound_connection(id, Some(peers[n]), &[], Endpoint::Dialer).unwrap();
+            connections.handle_established_outbound_connection(id, peers[n], &at, Endpoint::Dialer, reuse)?;
+            let endpoint =
+                &ConnectedPoint::Dialer { address: at.clone(), role_override: Endpoint::Dialer, port_use: reuse };
+            connections.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: peers[n],
+                connection_id: id,
+                endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            }));
+            Ok::<(), ConnectionDenied>(())
+        };
+        assert!(dial(&mut connections, 0).is_ok() && dial(&mut connections, 1).is_err());
+        assert!(connect(&mut connections, 12, peers[2]).is_ok());
+        assert_eq!(
+            connect(&mut connections, 13, peers[3]),
+            Err("at most 1 connections from others are allowed".into())
+        );
+        assert!(connections.pending_out.is_empty() && connections.pending_in.is_empty());
     }
 }

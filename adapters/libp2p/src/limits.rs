@@ -10,7 +10,8 @@ pub struct Limits {
     pub asks: usize,
     /// Questions that wait for their turn. Further ones end at once with a time-out.
     pub waiting_asks: usize,
-    /// Peers dialled at once. Further ones wait, in order.
+    /// Peers dialled at once. Further ones that are asked something wait, in order; connections made beforehand take no
+    /// more than half, and are left out beyond.
     pub dials: usize,
     /// Connections that came of its dialling and stay open without a question. Beyond, the longest idle are closed, which
     /// only a swarm that is there for nothing else should want; by default the swarm's idle time-out decides alone.

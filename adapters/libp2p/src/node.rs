@@ -316,9 +316,3 @@ impl Driver {
         }
     }
 }
-
-impl std::fmt::Debug for Driver {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Driver").field("confirm", &self.confirm).finish_non_exhaustive()
-    }
-}

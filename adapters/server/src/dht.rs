@@ -47,13 +47,6 @@ pub enum DhtRequest {
     },
     /// The routing tables.
     Table,
-    /// How the node stands in each DHT.
-    Health,
-    /// More peers to join through.
-    Bootstrap {
-        /// Multiaddrs that end in a peer id.
-        peers: Vec<String>,
-    },
 }
 
 /// What one DHT says to a [`DhtRequest`]: the fields that the question is about.
@@ -192,10 +185,8 @@ impl Api {
                     report.peers = Some(table.into_iter().map(PeerReport::from).collect());
                 }
             }
-            Ask::Health => {}
-            Ask::Bootstrap(peers) => self.node().bootstrap(peers),
         }
-        if matches!(request, DhtRequest::Health | DhtRequest::Table | DhtRequest::Bootstrap { .. }) {
+        if let DhtRequest::Table = request {
             for dht in &all {
                 if let Some(report) = reports.get_mut(&dht.router) {
                     report.health = Some(dht.into());
@@ -209,8 +200,6 @@ impl Api {
 enum Ask {
     Inquire(Inquiry),
     Table,
-    Health,
-    Bootstrap(Vec<PeerInfo>),
 }
 
 fn inquiry(request: &DhtRequest) -> Result<Ask, Failure> {
@@ -223,10 +212,6 @@ fn inquiry(request: &DhtRequest) -> Result<Ask, Failure> {
         }
         DhtRequest::Ping { peer } => Inquiry::Ping(parse_peer(peer)?),
         DhtRequest::Table => return Ok(Ask::Table),
-        DhtRequest::Health => return Ok(Ask::Health),
-        DhtRequest::Bootstrap { peers } => {
-            return Ok(Ask::Bootstrap(peers.iter().map(|peer| parse_peer(peer)).collect::<Result<_, _>>()?));
-        }
     }))
 }
 
@@ -240,7 +225,7 @@ fn take(report: &mut DhtReport, event: Event) {
         }
         Event::PutDone { tally, .. } => {
             report.acks = Some(tally.acked as u32);
-            report.asked = Some((tally.acked + tally.refused + tally.failed + tally.waiting) as u32);
+            report.asked = Some(tally.asked() as u32);
         }
         Event::Pong { result, .. } => match result {
             Ok(took) => report.ms = Some(millis(took)),

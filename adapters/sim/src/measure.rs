@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ipns_core::dht::{self, Key, Mode, PeerInfo};
+use ipns_core::dht::{self, Mode, PeerInfo};
 use ipns_core::engine::{Config, Event, Publication, Publish, Resolve};
 use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::record::{Checks, RecordBuilder};

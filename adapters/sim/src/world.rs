@@ -12,7 +12,7 @@ use ipns_core::engine::{Config, Engine, Event, Input, Output, StoreCommand};
 use ipns_core::key::{SecretKey, SignError, Signer};
 use ipns_core::routing::{HttpError, NetCommand, NetEvent, RouteError, RouteUpdate, RouterId};
 use ipns_core::store::{StoreError, Table};
-use ipns_core::{Name, Now, Verified};
+use ipns_core::{Now, Verified};
 
 use crate::classic::Finished;
 use crate::dice::{mix, unit};

@@ -1,7 +1,7 @@
 //! A directory of private keys.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use data_encoding::BASE32_NOPAD;
@@ -106,12 +106,7 @@ impl KeyStore {
     /// [`InvalidName`](KeyStoreError::InvalidName); [`Io`](KeyStoreError::Io).
     pub fn put(&self, name: &str, key: &[u8]) -> Result<(), KeyStoreError> {
         let path = self.file(name)?;
-        let attempt = || -> io::Result<()> {
-            let mut draft = publish::draft(&path)?;
-            draft.write_all(key)?;
-            publish::publish(draft, &path)
-        };
-        attempt().map_err(|error| match error.kind() {
+        publish::create_file(&path, key).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => KeyStoreError::Exists { name: name.to_owned() },
             _ => failed("write", &path)(error),
         })

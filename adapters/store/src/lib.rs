@@ -39,4 +39,5 @@ pub use ipns_core::store::{Entries, Store, StoreError, Table, Write};
 
 pub use self::keystore::{KeyStore, KeyStoreError, MAX_KEY_NAME_BYTES};
 pub use self::memory::MemoryStore;
+pub use self::publish::create_file;
 pub use self::redb::RedbStore;

@@ -1,6 +1,6 @@
 //! Making a new file appear under its name whole and durable, or not at all.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -26,6 +26,16 @@ pub(crate) fn publish(draft: NamedTempFile, path: &Path) -> io::Result<()> {
     draft.as_file().sync_all()?;
     draft.persist_noclobber(path).map_err(|failed| failed.error)?;
     sync_folder(path)
+}
+
+/// Makes a file with these contents, whole and durable or not at all, readable by its owner alone.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] when there is something of that name, and whatever else the system says.
+pub fn create_file(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut file = draft(path)?;
+    file.write_all(contents)?;
+    publish(file, path)
 }
 
 /// Makes the creation, renaming or removal of `path` durable.

@@ -41,7 +41,8 @@ pub struct Listening {
 /// ```
 ///
 /// # Errors
-/// When an address cannot be listened on, or what [`spawn`](crate::spawn) needs is not there.
+/// When the key is of no use, a DHT's protocol is no protocol id, an address cannot be listened on, or what
+/// [`spawn`](crate::spawn) needs is not there.
 pub async fn spawn_with_network(
     builder: Builder,
     config: NodeConfig,

@@ -32,6 +32,13 @@ pub struct Tally {
     pub waiting: usize,
 }
 
+impl Tally {
+    /// Peers that were sent it.
+    pub fn asked(&self) -> usize {
+        self.acked + self.refused + self.failed + self.waiting
+    }
+}
+
 /// One request on its way to several peers.
 #[derive(Debug)]
 pub(crate) struct Fanout {

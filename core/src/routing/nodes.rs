@@ -396,7 +396,7 @@ fn got(best: Option<Verified>, freshness: Freshness, asked: usize) -> Ended {
 }
 
 fn put(tally: crate::dht::Tally, peers: Vec<PeerReceipt>) -> Ended {
-    let asked = tally.acked + tally.refused + tally.failed + tally.waiting;
+    let asked = tally.asked();
     let result = match tally {
         _ if asked == 0 => Err(RouteError::Unreachable("no peer of this DHT could be reached".into())),
         crate::dht::Tally { acked: 0, refused: 1.., .. } => {

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use ipns_core::dht::{Multiaddr, Standing};
-use ipns_core::engine::Event;
 use ipns_server::api::Api;
 use ipns_server::{DaemonFile, DaemonInfo, Failure, Server, ServerConfig, token};
 use ipns_tokio::{Handle, Listening};
@@ -14,7 +12,7 @@ use serde_json::json;
 use tokio::signal;
 
 use crate::args::DaemonArgs;
-use crate::backend::{Role, Running, start};
+use crate::backend::{Role, Running, health_changes, start};
 use crate::settings::Settings;
 use crate::{files, output};
 
@@ -89,12 +87,8 @@ async fn tell_standing(node: Handle, json: bool) {
                 (false, false) => output::line(format!("alone in {}: no server answers; trying again", dht.label)),
             };
         }
-        loop {
-            match events.next().await {
-                Some(Event::Health { .. }) => break,
-                Some(_) => {}
-                None => return,
-            }
+        if !health_changes(&mut events).await {
+            return;
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::args::DemoArgs;
-use crate::backend::{Role, Running, start};
+use crate::backend::{Role, Running, stands, start};
 use crate::output;
 use crate::settings::{DhtFile, File, RouterSetting, Settings};
 
@@ -88,7 +88,8 @@ async fn grow(folder: &Path, count: u8, servers: &mut Vec<Running>, progress: &P
     progress.set_message("waiting for them to join");
     let all = async {
         for server in servers.iter() {
-            joined(server).await?;
+            // The first one knows nobody until others come.
+            stands(server.api.node(), |standing| standing == Standing::Joined).await?;
             progress.inc(1);
         }
         Ok(())
@@ -96,18 +97,6 @@ async fn grow(folder: &Path, count: u8, servers: &mut Vec<Running>, progress: &P
     let late = || Failure::new(exit::FAILED, "demo", "the servers did not find each other in time");
     tokio::time::timeout(JOINING, all).await.unwrap_or_else(|_| Err(late()))?;
     say(&format!("{count} DHT servers on 127.0.0.1 have joined, each with a store of its own"));
-    Ok(())
-}
-
-async fn joined(server: &Running) -> Result<(), Failure> {
-    use futures_util::StreamExt;
-    let mut events = server.api.node().events();
-    // The first one knows nobody until others come.
-    while server.api.node().health().await?.iter().any(|dht| dht.health.standing != Standing::Joined) {
-        if events.next().await.is_none() {
-            return Err(ipns_tokio::Stopped.into());
-        }
-    }
     Ok(())
 }
 
@@ -137,7 +126,7 @@ async fn tell(folder: &Path, servers: &mut Vec<Running>) -> Result<Vec<Row>, Fai
     say(&format!("Alice published sequence {}: {}", second.sequence, second.value));
     rows.extend(second.receipts.into_iter().map(|receipt| Row { step: "update", receipt }));
 
-    let dying = servers.len() / 4;
+    let dying = (servers.len() / 4).max(1);
     for server in servers.drain(servers.len() - dying..) {
         server.api.node().shutdown(Duration::ZERO).await;
     }
@@ -207,7 +196,7 @@ fn home(folder: &Path, name: &str, bootstrap: &[String], urls: &[String]) -> Set
     };
     let file = File { routers: Some(names.map(RouterSetting::Name).collect()), dht, ..File::default() };
     let home: PathBuf = folder.join(name);
-    Settings { home, file, json: false, routers_given: false }
+    Settings { home, file, json: false, network_given: false }
 }
 
 fn say(text: &str) {

@@ -24,6 +24,7 @@ pub(crate) async fn run(settings: &Settings, command: DhtCommand) -> Result<u8, 
     let result = backend.dht(&request).await;
     backend.close(sends).await;
     let reports = result?;
+    check(&command, &reports)?;
     if settings.json {
         output::document(&reports)?;
     } else {
@@ -31,7 +32,7 @@ pub(crate) async fn run(settings: &Settings, command: DhtCommand) -> Result<u8, 
             print(&command, report, reports.len() > 1)?;
         }
     }
-    outcome(&command, &reports)
+    Ok(0)
 }
 
 fn print(command: &DhtCommand, report: &DhtReport, several: bool) -> Result<(), Failure> {
@@ -75,21 +76,29 @@ fn table(report: &DhtReport, peers: &[PeerReport]) -> Result<(), Failure> {
     ))
 }
 
-/// Nothing found is a status of its own, as it is for names.
-fn outcome(command: &DhtCommand, reports: &[DhtReport]) -> Result<u8, Failure> {
+/// Nothing found is an error of its own, as it is for names.
+fn check(command: &DhtCommand, reports: &[DhtReport]) -> Result<(), Failure> {
     let found = |report: &DhtReport| report.peers.iter().flatten().any(|peer| !peer.addresses.is_empty());
-    let good = match command {
-        DhtCommand::FindPeer { .. } => reports.iter().any(found),
-        DhtCommand::FindProviders { .. } | DhtCommand::Closest { .. } => {
-            reports.iter().any(|report| report.peers.as_ref().is_some_and(|peers| !peers.is_empty()))
+    let named = |report: &DhtReport| report.peers.as_ref().is_some_and(|peers| !peers.is_empty());
+    let not_found = |message: String| Err(Failure::new(exit::NOT_FOUND, "not_found", message));
+    let unreachable = |message: String| Err(Failure::new(exit::NETWORK, "unreachable", message));
+    match command {
+        DhtCommand::FindPeer { peer } if !reports.iter().any(found) => {
+            not_found(format!("nobody knows where {peer} is"))
         }
-        DhtCommand::Ping { .. } => reports.iter().any(|report| report.ms.is_some()),
-        DhtCommand::Provide { .. } => reports.iter().any(|report| report.acks > Some(0)),
-        DhtCommand::Table => true,
-    };
-    Ok(match command {
-        _ if good => 0,
-        DhtCommand::Ping { .. } | DhtCommand::Provide { .. } | DhtCommand::Closest { .. } => exit::NETWORK,
-        _ => exit::NOT_FOUND,
-    })
+        DhtCommand::FindProviders { cid, .. } if !reports.iter().any(named) => {
+            not_found(format!("nobody knows a provider of {cid}"))
+        }
+        DhtCommand::Closest { .. } if !reports.iter().any(named) => unreachable("no peer answered".into()),
+        DhtCommand::Ping { peer } if !reports.iter().any(|report| report.ms.is_some()) => {
+            let why = |report: &DhtReport| Some(format!("{}: {}", report.dht, report.error.as_deref()?));
+            let why: Vec<String> = reports.iter().filter_map(why).collect();
+            unreachable(format!("{peer} does not answer ({})", why.join("; ")))
+        }
+        DhtCommand::Provide { .. } if !reports.iter().any(|report| report.acks > Some(0)) => {
+            let asked: u32 = reports.iter().filter_map(|report| report.asked).sum();
+            unreachable(format!("no peer took the announcement; {asked} were asked"))
+        }
+        _ => Ok(()),
+    }
 }

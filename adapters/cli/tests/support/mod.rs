@@ -81,13 +81,6 @@ impl Home {
         said.json()["error"]["code"].as_str().unwrap().to_owned()
     }
 
-    /// Runs a command that must end with `code`, and reads the JSON that it prints all the same.
-    pub fn fails_to(&self, code: i32, args: &[&str]) -> Json {
-        let said = self.run(&[args, &["--json"]].concat());
-        assert_eq!(said.code, code, "{args:?}: {}{}", said.stdout, said.stderr);
-        said.json()
-    }
-
     /// Makes a key and returns its name.
     pub fn key(&self, key: &str) -> String {
         self.run(&["key", "gen", key]).stdout.trim().to_owned()

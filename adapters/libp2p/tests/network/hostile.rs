@@ -116,6 +116,32 @@ async fn large_answers_share_a_budget() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_requests_share_a_budget() {
+    for over in BOTH {
+        let limits = Limits { request_bytes: 64 << 10, ..Limits::default() };
+        let (mut peer, server) = (Party::new().await, Party::with(Setup { limits, ..Setup::default() }).await);
+        server.serve(PUBLIC, converse);
+        // Most of a request that fits alone.
+        let part = [varint(60_000), vec![0; 40_000]].concat();
+        let mut first = peer.stream(&server, over, PUBLIC_PROTOCOL).await;
+        first.write_all(&part).await.unwrap();
+        first.flush().await.unwrap();
+        server.usage_is(|usage| usage.buffered >= 40_000).await;
+        for _ in 0..8 {
+            let mut further = peer.stream(&server, over, PUBLIC_PROTOCOL).await;
+            let _ = further.write_all(&part).await;
+            let _ = further.flush().await;
+            ended(&mut further).await;
+            assert!(server.usage().await.buffered <= (64 << 10) + 2 * (4 << 10));
+        }
+        // Small ones cost nothing of it.
+        assert_eq!(peer.asked(&server, over, Request::Ping).await, Ok(Response::Ping));
+        drop(first);
+        server.usage_is(|usage| usage.buffered == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_that_trickle_are_not_waited_for() {
     for over in BOTH {
         let frame_timeout = Duration::from_millis(200);
