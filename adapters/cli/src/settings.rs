@@ -59,12 +59,24 @@ pub(crate) struct DhtFile {
     /// Whether to serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mode: Option<DhtMode>,
+    /// Which servers are kept known without anybody looking for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) crawl: Option<Crawl>,
     /// Whether loopback and LAN addresses count as reachable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) allow_private_addrs: Option<bool>,
     /// Where to listen for peers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) listen: Option<Vec<String>>,
+}
+
+/// [`dht::Coverage`] as it is written in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Crawl {
+    Table,
+    Regions,
+    All,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -196,6 +208,13 @@ impl DhtFile {
             DhtMode::Auto => dht::Mode::Auto,
             DhtMode::Client => dht::Mode::Client,
             DhtMode::Server => dht::Mode::Server,
+        };
+        config.crawl.coverage = match self.crawl {
+            // It would be gone before a crawl had come anywhere.
+            _ if !daemon => dht::Coverage::Table,
+            None | Some(Crawl::Table) => dht::Coverage::Table,
+            Some(Crawl::Regions) => dht::Coverage::Regions,
+            Some(Crawl::All) => dht::Coverage::All,
         };
         if is_public && self.default_bootstrap.unwrap_or(true) {
             config.seeds.extend(dht::public_bootstrap());
@@ -343,6 +362,9 @@ mod tests {
         assert_eq!((public.seeds.len(), public.mode, public.diversity), (6, dht::Mode::Auto, true));
         assert_eq!(dhts("", false)[0].mode, dht::Mode::Client);
         assert_eq!(dhts("dht = { default_bootstrap = false }", true)[0].seeds, []);
+        let coverage = |daemon| dhts("dht = { crawl = \"all\" }", daemon)[0].crawl.coverage;
+        assert_eq!((coverage(true), coverage(false)), (dht::Coverage::All, dht::Coverage::Table));
+        assert_eq!(public.crawl.coverage, dht::Coverage::Table);
         // On private addresses, one network is all there is.
         let [private] = &dhts("dht = { allow_private_addrs = true }", true)[..] else { panic!() };
         assert_eq!((private.diversity, private.addresses), (false, dht::AddressPolicy::Any));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ipns_core::dht::{self, Mode, PeerInfo};
+use ipns_core::dht::{self, Coverage, Crawling, Mode, PeerInfo};
 use ipns_core::engine::{Config, Event, Publication, Publish, Resolve};
 use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::record::{Checks, RecordBuilder};
@@ -20,6 +20,8 @@ const PAUSE: Duration = Duration::from_secs(40);
 const BEHIND: Duration = Duration::from_secs(10);
 /// No operation takes longer.
 const LONG: Duration = Duration::from_secs(300);
+/// Longer than a measurement takes.
+const STAYS_OPEN: Duration = Duration::from_secs(24 * 3600);
 /// How many clients there are. Names are published from one and resolved from another.
 const CLIENTS: u64 = 3;
 
@@ -28,18 +30,25 @@ const CLIENTS: u64 = 3;
 pub enum Strategy {
     /// The engine.
     Engine,
+    /// The engine after a crawl: it knows all servers.
+    Full,
+    /// The same with connections that stay open.
+    Warm,
     /// What runs today.
     Classic(Classic),
 }
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Engine, Self::Classic(Classic::Go), Self::Classic(Classic::Rust)];
+    pub const ALL: [Self; 5] =
+        [Self::Engine, Self::Full, Self::Warm, Self::Classic(Classic::Go), Self::Classic(Classic::Rust)];
 
     /// Its name in tables.
     pub fn label(self) -> &'static str {
         match self {
             Self::Engine => "ipns",
+            Self::Full => "ipns-full",
+            Self::Warm => "ipns-warm",
             Self::Classic(classic) => classic.label(),
         }
     }
@@ -113,10 +122,19 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(setting: &'a Setting, seed: u64) -> Self {
-        let mut world = World::with_servers(seed, setting.links.clone(), &setting.servers);
+        let mut links = setting.links.clone();
+        if setting.strategy == Strategy::Warm {
+            links.idle = STAYS_OPEN;
+        }
+        let coverage = match setting.strategy {
+            Strategy::Engine => Some(Coverage::Table),
+            Strategy::Full | Strategy::Warm => Some(Coverage::All),
+            Strategy::Classic(_) => None,
+        };
+        let mut world = World::with_servers(seed, links, &setting.servers);
         let mut clients = Vec::new();
-        if setting.strategy == Strategy::Engine {
-            clients.extend((0..CLIENTS).map(|client| add_engine(&mut world, client)));
+        if let Some(coverage) = coverage {
+            clients.extend((0..CLIENTS).map(|client| add_engine(&mut world, client, coverage)));
             world.run_for(SETTLING);
         }
         Self { setting, world, seed, clients }
@@ -139,7 +157,7 @@ impl<'a> Bench<'a> {
         let begun = self.world.now();
         self.world.count(key.public_key().to_name().routing_key());
         let (at, result) = match self.setting.strategy {
-            Strategy::Engine => {
+            Strategy::Engine | Strategy::Full | Strategy::Warm => {
                 let node = self.clients[(round % CLIENTS) as usize];
                 let what = Publish::new(key.public_key(), value);
                 self.world.give_key(node, key);
@@ -161,7 +179,9 @@ impl<'a> Bench<'a> {
         let begun = self.world.now();
         self.world.count(name.routing_key());
         let (first, at, found) = match self.setting.strategy {
-            Strategy::Engine => resolve(&mut self.world, self.clients[(client % CLIENTS) as usize], name)?,
+            Strategy::Engine | Strategy::Full | Strategy::Warm => {
+                resolve(&mut self.world, self.clients[(client % CLIENTS) as usize], name)?
+            }
             Strategy::Classic(classic) => {
                 let node = self.world.add_classic(classic);
                 let op = self.world.classic_resolve(node, name);
@@ -185,14 +205,15 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn add_engine(world: &mut World, client: u64) -> NodeId {
+fn add_engine(world: &mut World, client: u64, coverage: Coverage) -> NodeId {
     let n = world.nodes();
     let entrance = |number| {
         let server = world.some_server(client << 8 | number);
         PeerInfo { id: World::peer_id(server), addresses: vec![World::address(server)] }
     };
     let seeds = (0..4).map(entrance).collect();
-    let dht = dht::Config { seeds, mode: Mode::Client, ..dht::Config::public(World::peer_id(NodeId(n))) };
+    let crawl = Crawling { coverage, ..Crawling::default() };
+    let dht = dht::Config { seeds, crawl, mode: Mode::Client, ..dht::Config::public(World::peer_id(NodeId(n))) };
     world.add(false, Config { routers: vec![Router::dht("dht", dht)], ..Config::default() })
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Known {
     pub(crate) failures: u32,
     /// When it answered last, on the monotonic clock; zero for a peer that is only remembered.
     pub(crate) answered: Duration,
+    /// Until when it counts as heard of lately because of what was stored before a restart.
+    fresh_until: Duration,
     /// What `answered` was when this was last to be written to the store.
     noted: Option<Duration>,
 }
@@ -47,7 +49,13 @@ struct Rtt {
 
 impl Known {
     fn new(info: PeerInfo) -> Self {
-        Self { info, rtt: None, failures: 0, answered: Duration::ZERO, noted: None }
+        Self { info, rtt: None, failures: 0, answered: Duration::ZERO, fresh_until: Duration::ZERO, noted: None }
+    }
+
+    /// Whether it answered less than `interval` ago and did not fail since.
+    pub(crate) fn is_fresh(&self, now: Duration, interval: Duration) -> bool {
+        let answered = self.rtt.is_some() && now < self.answered + interval;
+        self.failures == 0 && (answered || now < self.fresh_until)
     }
 
     /// The smoothed round trip, if any was measured.
@@ -101,8 +109,8 @@ impl Book {
         self.peers.get(key)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Known> {
-        self.peers.values()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Known)> {
+        self.peers.iter()
     }
 
     /// The peer answered after `took`. Addresses that others told of it go behind those that served before, so that
@@ -140,12 +148,18 @@ impl Book {
         Some(forgotten)
     }
 
-    /// Takes a peer that was met before a restart, unless there is no room or it was met since.
-    pub(crate) fn remember(&mut self, info: PeerInfo) {
+    /// Takes a peer that was met before a restart, unless there is no room or it was met since. It counts as heard of
+    /// lately until `fresh_until`.
+    pub(crate) fn remember(&mut self, info: PeerInfo, fresh_until: Duration) {
         let key = Key::of_peer(&info.id);
         if self.peers.len() < self.capacity && !self.peers.contains_key(&key) {
-            self.put(key, Known::new(info));
+            self.put(key, Known { fresh_until, ..Known::new(info) });
         }
+    }
+
+    /// How many servers did not fail lately.
+    pub(crate) fn live(&self) -> usize {
+        self.peers.values().filter(|known| known.failures == 0).count()
     }
 
     /// The peers of which the store should know something else than it does, with what is known; `None` to forget one.
@@ -303,8 +317,8 @@ mod tests {
         let unsaved = |book: &mut Book| -> Vec<(PeerId, bool)> {
             book.take_unsaved().into_iter().map(|(id, known)| (id, known.is_some())).collect()
         };
-        book.remember(info(1));
-        book.remember(info(2));
+        book.remember(info(1), Duration::ZERO);
+        book.remember(info(2), Duration::ZERO);
         assert!(!book.has_unsaved());
         assert_eq!(book.nearest(&Key::of_peer(&peer(1)), 9).len(), 2);
         book.answered(MS, &info(1), MS, |_| false);

@@ -39,6 +39,8 @@ pub struct Health {
     pub known: usize,
     /// How many servers the network has, by the density of its peers, once enough lookups have told.
     pub size: Option<f64>,
+    /// When a crawl was last complete, on the monotonic clock.
+    pub crawled: Option<Duration>,
     /// When a peer last answered, on the monotonic clock.
     pub last_answer: Option<Duration>,
 }

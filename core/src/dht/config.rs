@@ -5,6 +5,7 @@ use core::time::Duration;
 use libp2p_identity::PeerId;
 
 use super::address::{AddressPolicy, AsnLookup};
+use super::crawl::Crawling;
 use super::lookup::Params;
 use super::message::PeerInfo;
 use super::values::Quota;
@@ -103,6 +104,9 @@ pub struct Config {
     pub acks: usize,
     /// After how long a bucket through which no lookup went is refreshed.
     pub refresh: Duration,
+    /// Which servers are kept known beside those of the routing table. To know all of them,
+    /// [`Limits::book`] is raised to 65,536.
+    pub crawl: Crawling,
     /// The peers to join through.
     pub seeds: Vec<PeerInfo>,
     /// Bounds.
@@ -126,6 +130,7 @@ impl Config {
             holders: 15,
             acks: 10,
             refresh: Duration::from_secs(10 * 60),
+            crawl: Crawling::default(),
             seeds: Vec::new(),
             limits: Limits::default(),
         }

@@ -47,12 +47,24 @@ struct StoredPeer {
     at: i64,
 }
 
+/// The entry of [`Table::Peers`] whose key is the tag alone.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct StoredSize {
+    /// How many servers there are.
+    #[prost(uint64, tag = "5")]
+    servers: u64,
+    /// When that was known, in seconds of the Unix epoch.
+    #[prost(int64, tag = "4")]
+    at: i64,
+}
+
 /// An entry that was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
     Value { key: Bytes, value: Bytes, received: Timestamp },
     Provider { key: Bytes, provider: PeerInfo, received: Timestamp },
     Peer { peer: PeerInfo, answered: Timestamp },
+    Size { servers: u64, known: Timestamp },
 }
 
 fn value_key(tag: Tag, key: &[u8]) -> Vec<u8> {
@@ -90,6 +102,11 @@ pub(crate) fn keep_peer(tag: Tag, peer: &PeerInfo, answered: Timestamp) -> Write
     Write { table: Table::Peers, key: peer_key(tag, &peer.id), value: Some(entry.encode_to_vec()) }
 }
 
+pub(crate) fn keep_size(tag: Tag, servers: u64, known: Timestamp) -> Write {
+    let entry = StoredSize { servers, at: known.as_unix_secs() };
+    Write { table: Table::Peers, key: tag.to_vec(), value: Some(entry.encode_to_vec()) }
+}
+
 pub(crate) fn drop_peer(tag: Tag, peer: &PeerId) -> Write {
     Write { table: Table::Peers, key: peer_key(tag, peer), value: None }
 }
@@ -109,6 +126,10 @@ pub(crate) fn read(tag: Tag, table: Table, key: &[u8], value: &[u8]) -> Option<K
             let fits = provider_key(tag, &entry.key, &provider.id) == key;
             let received = Timestamp::from_unix_secs(entry.at);
             fits.then_some(Kept::Provider { key: entry.key, provider, received })
+        }
+        Table::Peers if rest.is_empty() => {
+            let StoredSize { servers, at } = StoredSize::decode(value).ok()?;
+            Some(Kept::Size { servers, known: Timestamp::from_unix_secs(at) })
         }
         Table::Peers => {
             let entry = StoredPeer::decode(value).ok()?;
@@ -160,6 +181,7 @@ mod tests {
                 Kept::Provider { key: key.clone(), provider: info(), received: AT },
             ),
             (keep_peer(ours, &info(), AT), Kept::Peer { peer: info(), answered: AT }),
+            (keep_size(ours, 7000, AT), Kept::Size { servers: 7000, known: AT }),
         ] {
             let bytes = write.value.unwrap();
             assert!(write.key.len() <= MAX_KEY_BYTES && bytes.len() <= MAX_VALUE_BYTES);

@@ -52,7 +52,7 @@ impl Bits {
 }
 
 impl Key {
-    const LOWEST: Self = Self(Bits { high: 0, low: 0 });
+    pub(crate) const LOWEST: Self = Self(Bits { high: 0, low: 0 });
     const HIGHEST: Self = Self(Bits { high: u128::MAX, low: u128::MAX });
 
     /// The place of what these bytes name: a routing key, a multihash, a peer id.
@@ -68,6 +68,12 @@ impl Key {
     /// A place that is already hashed, such as [`Name::dht_id`](crate::Name::dht_id).
     pub const fn from_digest(digest: [u8; 32]) -> Self {
         Self(Bits::from_bytes(digest))
+    }
+
+    /// The lowest key whose first `bits` bits are those of `prefix`; at most 32.
+    pub(crate) fn starting_with(prefix: u32, bits: u32) -> Self {
+        let first = prefix.checked_shl(32 - bits.min(32)).unwrap_or(0);
+        Self(Bits { high: u128::from(first) << 96, low: 0 })
     }
 
     /// The 32 bytes, big-endian.
@@ -179,13 +185,23 @@ pub(crate) const MAX_REFRESH_PREFIX: u32 = 15;
 /// `prefix` is cut to [`MAX_REFRESH_PREFIX`]; gives up after 2^20 tries, which chance never needs.
 pub(crate) fn random_peer_in(local: &Key, prefix: u32, rng: &mut impl RngCore) -> Vec<u8> {
     let prefix = prefix.min(MAX_REFRESH_PREFIX);
+    random_peer(rng, |key| key.common_prefix(local) == prefix)
+}
+
+/// The same with a key that shares at least `bits` bits with `at`.
+pub(crate) fn random_peer_at(at: &Key, bits: u32, rng: &mut impl RngCore) -> Vec<u8> {
+    let bits = bits.min(MAX_REFRESH_PREFIX);
+    random_peer(rng, |key| key.common_prefix(at) >= bits)
+}
+
+fn random_peer(rng: &mut impl RngCore, fits: impl Fn(&Key) -> bool) -> Vec<u8> {
     // The header of a SHA2-256 multihash, which every implementation takes for a peer id.
     let mut bytes = vec![0x12, 0x20];
     bytes.resize(34, 0);
     rng.fill_bytes(&mut bytes[2..]);
     for count in 0_u32..1 << 20 {
         bytes[30..].copy_from_slice(&count.to_be_bytes());
-        if Key::of(&bytes).common_prefix(local) == prefix {
+        if fits(&Key::of(&bytes)) {
             break;
         }
     }
@@ -218,6 +234,7 @@ mod tests {
             let bytes = random_peer_in(&local, prefix, &mut rng);
             assert!(PeerId::from_bytes(&bytes).is_ok());
             assert_eq!(Key::of(&bytes).common_prefix(&local), prefix);
+            assert!(Key::of(&random_peer_at(&local, prefix, &mut rng)).common_prefix(&local) >= prefix);
         }
     }
 

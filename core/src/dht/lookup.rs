@@ -10,19 +10,21 @@
 //! Against liars: a reply adds at most 2k peers, nobody is asked twice, only who answers is part of the result, who
 //! names several peers that turn out dead is not believed alone any more, and the number of questions is bounded.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use libp2p_identity::PeerId;
 
 use super::key::{Distance, Key};
 use super::message::{MAX_PEERS, PeerInfo};
+use super::peers::Lead;
 
 /// Someone whose unconfirmed leads fail this much more often than they answer is not believed alone.
 const BAD_LEADS: u32 = 3;
 /// When so many of the k nearest have answered, their answers together name all of the k nearest.
 const SETTLED: usize = 4;
 /// So many more of the nearest are asked than are wanted: the fastest of them are enough.
-const SPARE: usize = 5;
+const SPARE: usize = 4;
 /// The questions of one lookup, in units of k.
 const BUDGET: usize = 16;
 /// The peers that are heard of and not asked yet, in units of k.
@@ -35,6 +37,9 @@ const SURELY_NEAR: f64 = 14.525;
 /// The mean distance of the k nearest is below this many times the mean spacing in nine cases of ten: P(k/2 + 1, x) at
 /// 0.9.
 const MEAN_OF_NEAREST: f64 = 15.407;
+
+/// What the round trip of a peer is taken for that was never met: longer than most, because the connection is new, too.
+const ROUND_TRIP_UNKNOWN: Duration = Duration::from_millis(300);
 
 /// The three numbers of Kademlia.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +61,8 @@ enum State {
 #[derive(Debug)]
 struct Candidate {
     info: PeerInfo,
+    /// How long it takes to answer, as far as that is known.
+    round_trip: Duration,
     state: State,
     /// The only peer that told of it; `None` when we knew it ourselves or several told.
     teller: Option<Distance>,
@@ -93,7 +100,7 @@ impl Lookup {
         target: Key,
         params: Params,
         size: Option<f64>,
-        seeds: impl IntoIterator<Item = PeerInfo>,
+        seeds: impl IntoIterator<Item = Lead>,
     ) -> Self {
         let mut lookup = Self {
             local,
@@ -154,13 +161,13 @@ impl Lookup {
     }
 
     /// The peer answered and named these as nearer. Peers without an address are of no use and skipped.
-    pub(crate) fn answered(&mut self, peer: &PeerId, closer: &[PeerInfo]) {
+    pub(crate) fn answered(&mut self, peer: &PeerId, closer: &[Lead]) {
         let Some(distance) = self.settle(peer, State::Answered) else {
             return;
         };
-        for info in closer.iter().take(MAX_PEERS) {
-            if !info.addresses.is_empty() {
-                self.add(info.clone(), Some(distance));
+        for lead in closer.iter().take(MAX_PEERS) {
+            if !lead.info.addresses.is_empty() {
+                self.add(lead.clone(), Some(distance));
             }
         }
     }
@@ -281,8 +288,9 @@ impl Lookup {
         answered.take(self.params.k).map(|candidate| candidate.info.clone()).collect()
     }
 
-    fn add(&mut self, info: PeerInfo, teller: Option<Distance>) {
-        let distance = Key::of_peer(&info.id).distance(&self.target);
+    fn add(&mut self, lead: Lead, teller: Option<Distance>) {
+        let Lead { key, info, round_trip } = lead;
+        let distance = key.distance(&self.target);
         if info.id == self.local || teller == Some(distance) {
             return;
         }
@@ -292,7 +300,8 @@ impl Lookup {
             }
             return;
         }
-        self.candidates.insert(distance, Candidate { info, state: State::Heard, teller });
+        let round_trip = round_trip.unwrap_or(ROUND_TRIP_UNKNOWN);
+        self.candidates.insert(distance, Candidate { info, round_trip, state: State::Heard, teller });
         self.heard += 1;
         if self.heard > MAX_HEARD * self.params.k {
             let heard = |(_, candidate): &(&Distance, &Candidate)| candidate.state == State::Heard;
@@ -342,7 +351,7 @@ impl Lookup {
         self.live_entries().map(|(_, candidate)| candidate)
     }
 
-    fn live_entries(&self) -> impl Iterator<Item = (&Distance, &Candidate)> {
+    fn live_entries(&self) -> impl Iterator<Item = (&Distance, &Candidate)> + Clone {
         self.candidates.iter().filter(|(_, candidate)| {
             !matches!(candidate.state, State::Failed | State::Slow) && self.is_believed(candidate)
         })
@@ -361,9 +370,14 @@ impl Lookup {
         })
     }
 
+    /// Of those that are surely near all are as good when a few of them are enough: the fastest is asked first.
     fn pick_believed(&self) -> Option<Distance> {
         let heard = |(_, candidate): &(&Distance, &Candidate)| candidate.state == State::Heard;
-        self.live_entries().take(self.params.k).find(heard).map(|(distance, _)| *distance)
+        let mut next = self.live_entries().take(self.params.k).filter(heard);
+        let radius = self.wanted.and_then(|_| self.radius(SURELY_NEAR));
+        let near = next.clone().take_while(|(distance, _)| radius.is_some_and(|radius| **distance <= radius));
+        let fastest = near.min_by_key(|(_, candidate)| candidate.round_trip);
+        fastest.or_else(|| next.next()).map(|(distance, _)| *distance)
     }
 }
 
@@ -380,8 +394,12 @@ mod tests {
         PeerInfo { id: peer(n), addresses: vec![address(n)] }
     }
 
+    fn lead(n: u32) -> Lead {
+        info(n).into()
+    }
+
     fn lookup(seeds: impl IntoIterator<Item = u32>) -> Lookup {
-        Lookup::new(peer(0), Key::of(b"target"), PARAMS, None, seeds.into_iter().map(info))
+        Lookup::new(peer(0), Key::of(b"target"), PARAMS, None, seeds.into_iter().map(lead))
     }
 
     /// The peers from `among`, nearest to the target first.
@@ -454,7 +472,7 @@ mod tests {
     fn a_reply_adds_at_most_2k_peers() {
         let mut lookup = lookup([1]);
         take(&mut lookup);
-        lookup.answered(&peer(1), &(2..1_000_000).step_by(1000).map(info).collect::<Vec<_>>());
+        lookup.answered(&peer(1), &(2..1_000_000).step_by(1000).map(lead).collect::<Vec<_>>());
         assert_eq!(lookup.candidates.len(), 41);
     }
 
@@ -470,7 +488,7 @@ mod tests {
             rounds += 1;
             for asked in take(&mut lookup) {
                 if asked == liar {
-                    lookup.answered(&asked, &dead.iter().map(|n| info(*n)).collect::<Vec<_>>());
+                    lookup.answered(&asked, &dead.iter().map(|n| lead(*n)).collect::<Vec<_>>());
                 } else if dead.iter().any(|n| peer(*n) == asked) {
                     asked_dead += 1;
                     lookup.slow(&asked);
@@ -489,16 +507,17 @@ mod tests {
     fn a_few_of_the_nearest_name_all_of_them() {
         let order = sorted(2..400);
         let near: Vec<PeerInfo> = order[..25].iter().map(|n| info(*n)).collect();
+        let leads: Vec<Lead> = near.iter().cloned().map(Lead::from).collect();
         let mut lookup = lookup([1]);
         take(&mut lookup);
-        lookup.answered(&peer(1), &near[..18]);
+        lookup.answered(&peer(1), &leads[..18]);
         assert_eq!(take(&mut lookup).len(), 10);
         // Four that answered are not enough while fewer than k are known.
         for other in &near[..3] {
             lookup.answered(&other.id, &[]);
         }
         assert!(!lookup.knows_nearest());
-        lookup.answered(&near[3].id, &near);
+        lookup.answered(&near[3].id, &leads);
         assert!(lookup.knows_nearest());
         assert_eq!(lookup.targets(), near[..20]);
         // A nearer one that was not known before is a target all the same.
@@ -507,12 +526,28 @@ mod tests {
     }
 
     #[test]
+    fn of_those_that_are_near_enough_the_fastest_are_asked_first() {
+        let order = sorted(1..2001);
+        let millis = |n: &u32| u64::from(*n % 97);
+        let leads = order[..60].iter().map(|n| Lead { round_trip: Some(Duration::from_millis(millis(n))), ..lead(*n) });
+        let lookup = Lookup::new(peer(0), Key::of(b"target"), PARAMS, Some(2000.0), leads);
+        let mut lookup = lookup.brief(3);
+        let asked = take(&mut lookup);
+        let near = order.iter().map(|n| Key::of_peer(&peer(*n)).distance(&Key::of(b"target")));
+        let near = near.take_while(|distance| *distance <= lookup.radius(SURELY_NEAR).unwrap()).count();
+        let mut fastest: Vec<u32> = order[..near].to_vec();
+        fastest.sort_by_key(millis);
+        assert!(near > 7, "{near}");
+        assert_eq!(asked, fastest[..7].iter().map(|n| peer(*n)).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn honest_knowledge_of_a_broken_network_is_used_all_the_same() {
         let order = sorted(2..=40);
         let alive = *order.last().unwrap();
         let mut lookup = lookup([1]);
         take(&mut lookup);
-        lookup.answered(&peer(1), &order.iter().map(|n| info(*n)).collect::<Vec<_>>());
+        lookup.answered(&peer(1), &order.iter().map(|n| lead(*n)).collect::<Vec<_>>());
         while !lookup.is_done() {
             for asked in take(&mut lookup) {
                 if asked == peer(alive) { lookup.answered(&asked, &[]) } else { lookup.failed(&asked) }
@@ -548,9 +583,9 @@ mod tests {
                     0 => {
                         // New peers without end.
                         fresh += 50;
-                        lookup.answered(&peer, &(fresh..fresh + 50).map(info).collect::<Vec<_>>());
+                        lookup.answered(&peer, &(fresh..fresh + 50).map(lead).collect::<Vec<_>>());
                     }
-                    1 => lookup.answered(&peer, &(0..10).map(|n| info(seed % 5000 + n)).collect::<Vec<_>>()),
+                    1 => lookup.answered(&peer, &(0..10).map(|n| lead(seed % 5000 + n)).collect::<Vec<_>>()),
                     2 => lookup.failed(&peer),
                     _ => lookup.slow(&peer),
                 }

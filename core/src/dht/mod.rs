@@ -23,6 +23,9 @@
 //! peer, and its answer still counts. After the second, ten seconds, it is over. So dead peers cost nothing but their
 //! slot for a moment.
 //!
+//! A node may [crawl](Crawling): it asks every server for its neighbours, and knows the nearest of any key then. A lookup
+//! is the same as ever, but begins where others end.
+//!
 //! To publish, [`Dht::walk`] to the name first: it connects to the nearest peers on its way, and ends with the newest
 //! record in the network. Sign and store a newer one, then [`Dht::publish`] it: the walk goes on, and each peer that is
 //! surely among the nearest gets it as soon as it is known to be.
@@ -50,6 +53,7 @@ mod address;
 mod book;
 mod bootstrap;
 mod config;
+mod crawl;
 pub mod frame;
 mod get;
 #[cfg(test)]
@@ -81,6 +85,7 @@ mod world;
 pub use address::{AddressPolicy, AsnLookup, Group, MAX_ADDRESS_BYTES, MAX_ADDRESSES, Scope, scope};
 pub use bootstrap::{Health, Standing};
 pub use config::{Config, LAN_PROTOCOL, Limits, Mode, PUBLIC_BOOTSTRAP, PUBLIC_PROTOCOL, public_bootstrap};
+pub use crawl::{Coverage, Crawling};
 pub use get::{Freshness, Until, miss_probability};
 pub use key::{Distance, Key};
 pub use message::{

@@ -11,13 +11,14 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::bootstrap::{Bootstrap, Health, Standing};
 use super::config::{Config, Mode};
+use super::crawl::{Coverage, Crawl, Step};
 use super::get::{Get, Until};
 use super::kept::{Kept, Tag, read, tag};
 use super::key::Key;
 use super::lookup::Lookup;
 use super::message::{PeerInfo, Request, Response, ValueRecord};
 use super::output::{Event, InboundId, Output, QueryId};
-use super::peers::{Peers, TableEntry};
+use super::peers::{Lead, Peers, TableEntry};
 use super::provide::Own;
 use super::put::Fanout;
 use super::query::{Action, Answer, Context, Goal, Query, Role};
@@ -36,6 +37,8 @@ const MISS_BEFORE_PUT: f64 = 1e-2;
 const MAX_HELD: usize = 256;
 /// No operation takes longer, whatever its peers do; what it has by then is its result.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Where all servers are to be known there is room for so many.
+const BOOK_OF_ALL: usize = 1 << 16;
 /// Later than any process lives: 30,000 years.
 const END_OF_TIME: Duration = Duration::from_secs(1 << 40);
 
@@ -45,6 +48,8 @@ pub(super) enum Purpose {
     Query(QueryId, Role),
     /// To see whether the peer is a live server.
     Check,
+    /// To find servers that nobody looked for.
+    Crawl(Step),
     /// Someone wants to know whether it answers.
     Ping(QueryId),
 }
@@ -69,14 +74,15 @@ pub struct Dht {
     own: Own,
     /// Walks that a put may follow.
     held: BTreeMap<Name, QueryId>,
-    size: Size,
+    pub(super) size: Size,
+    pub(super) crawl: Crawl,
     pub(super) bootstrap: Bootstrap,
     pub(super) rpcs: Rpcs<Purpose>,
     queries: BTreeMap<QueryId, Query>,
     pub(super) deadlines: BTreeSet<(Duration, QueryId)>,
     next_query: u64,
     /// The latest time that was told.
-    clock: Duration,
+    pub(super) clock: Duration,
     pub(super) to_check: VecDeque<PeerInfo>,
     pub(super) checking: usize,
     sending: usize,
@@ -95,8 +101,11 @@ impl Dht {
     pub fn new(config: Config, seed: [u8; 32], now: Now) -> Self {
         let now = Now { monotonic: now.monotonic.min(END_OF_TIME), ..now };
         let (local, params, tag) = (config.local, config.params(), tag(&config.protocol));
-        let peers =
-            Peers::new(local, params.k, config.addresses, config.asn.clone(), config.diversity, config.limits.book);
+        let book = match config.crawl.coverage {
+            Coverage::All => config.limits.book.max(BOOK_OF_ALL),
+            Coverage::Table | Coverage::Regions => config.limits.book,
+        };
+        let peers = Peers::new(local, params.k, config.addresses, config.asn.clone(), config.diversity, book);
         let mut dht = Self {
             tag,
             server: Server::new(tag, Key::of_peer(&local), &config.limits),
@@ -107,6 +116,7 @@ impl Dht {
             own: Own::default(),
             held: BTreeMap::new(),
             size: Size::default(),
+            crawl: Crawl::new(config.crawl, book),
             rpcs: Rpcs::new(),
             queries: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -146,6 +156,7 @@ impl Dht {
             self.deadlines.first().map(|(at, _)| *at),
             self.peers.table.next_check(),
             self.bootstrap.next_timeout(self.peers.table.live(), self.knows_anybody()),
+            self.crawl.next_timeout(self.may_crawl()),
             self.server.values.next_timeout(),
             self.server.providers.next_timeout(),
             self.own.next_timeout(),
@@ -182,6 +193,7 @@ impl Dht {
     pub fn publish(&mut self, now: Now, record: &Verified) -> QueryId {
         let now = self.tick(now);
         let held = self.held.remove(record.name());
+        self.cover(now, Key::from_digest(record.name().dht_id()));
         let record = self.keep_own(now, record);
         let key = record.key.clone();
         self.spread(now, held, Request::FindNode { key }, Request::PutValue { record })
@@ -196,7 +208,7 @@ impl Dht {
 
     /// Sends `request` to the peers nearest to what `find` looks for.
     fn spread(&mut self, now: Now, held: Option<QueryId>, find: Request, request: Request) -> QueryId {
-        let fanout = Fanout::open(now.monotonic, request, self.config.acks);
+        let fanout = Fanout::open(request, self.config.acks);
         let deadline = now.monotonic + QUERY_TIMEOUT;
         if let Some(id) = held {
             self.run(now, id, |query, context, actions| {
@@ -215,7 +227,7 @@ impl Dht {
         let now = self.tick(now);
         let record = self.keep_own(now, record);
         let to = to.into_iter().filter(|peer| peer.id != self.local.id).collect();
-        let fanout = Fanout::new(now.monotonic, Request::PutValue { record }, to, need);
+        let fanout = Fanout::new(Request::PutValue { record }, to, need);
         self.start_query(now, |id, deadline| Query::send(id, deadline, fanout))
     }
 
@@ -336,6 +348,7 @@ impl Dht {
             live,
             known: self.peers.book.len(),
             size: self.size.estimate(self.clock),
+            crawled: self.crawl.completed(),
             last_answer: self.last_answer,
         }
     }
@@ -363,11 +376,17 @@ impl Dht {
         let drop = match read(self.tag, table, key, value) {
             Some(Kept::Value { key, value, received }) => self.server.load_value(now, key, value, received),
             Some(Kept::Provider { key, provider, received }) => self.server.load_provider(now, key, provider, received),
-            Some(Kept::Peer { peer, .. }) => {
+            Some(Kept::Peer { peer, answered }) => {
                 let peer = self.peers.tidy(&peer);
                 if peer.id != self.local.id && self.config.addresses.allows_server(&peer.addresses) {
-                    self.peers.book.remember(peer);
+                    let age = now.wall.saturating_since(answered);
+                    let fresh_until = now.monotonic + self.crawl.interval().saturating_sub(age);
+                    self.peers.book.remember(peer, fresh_until);
                 }
+                None
+            }
+            Some(Kept::Size { servers, known }) => {
+                self.size.tell(now.monotonic, servers, now.wall.saturating_since(known));
                 None
             }
             None => None,
@@ -405,8 +424,14 @@ impl Dht {
             match expired {
                 Expired::Slow(id) => {
                     let pending = self.rpcs.get(id).map(|pending| (pending.purpose, pending.peer.id));
-                    if let Some((Purpose::Query(query, role), peer)) = pending {
-                        self.run(now, query, |query, context, actions| query.on_slow(context, role, &peer, actions));
+                    match pending {
+                        Some((Purpose::Query(query, role), peer)) => {
+                            self.run(now, query, |query, context, actions| {
+                                query.on_slow(context, role, &peer, actions)
+                            });
+                        }
+                        Some((Purpose::Crawl(step), peer)) => self.crawl.slow(step, &Key::of_peer(&peer)),
+                        _ => {}
                     }
                 }
                 Expired::Over(id) => {
@@ -458,7 +483,8 @@ impl Dht {
         self.peers.table.refreshed(now.monotonic, &target);
         // Who has not joined yet walks from those it joins through: no operation waits for that.
         let seeds = if self.peers.table.live() == 0 { self.bootstrap.seeds() } else { &[] };
-        let starts = self.peers.starts(&target).into_iter().chain(seeds.iter().cloned());
+        let seeds = seeds.iter().cloned().map(Lead::from);
+        let starts = self.peers.starts(&target).into_iter().chain(seeds);
         let size = self.size.estimate(now.monotonic);
         Lookup::new(self.local.id, target, self.config.params(), size, starts)
     }
@@ -528,7 +554,9 @@ impl Dht {
             peer.addresses = self.peers.addresses(&peer.id);
         }
         let patience = match purpose {
-            Purpose::Query(_, Role::Walk | Role::Send) => Some(self.peers.book.patience(&Key::of_peer(&peer.id))),
+            Purpose::Query(_, Role::Walk | Role::Send) | Purpose::Crawl(_) => {
+                Some(self.peers.book.patience(&Key::of_peer(&peer.id)))
+            }
             Purpose::Query(_, Role::Correct) | Purpose::Check | Purpose::Ping(_) => None,
         };
         self.sending += usize::from(purpose.hands_over());
@@ -555,6 +583,9 @@ impl Dht {
         }
         match purpose {
             Purpose::Check => self.checking = self.checking.saturating_sub(1),
+            Purpose::Crawl(step) => {
+                self.on_crawled(now, step, &peer.id, result.as_ref().map(|answer| answer.closer()).ok());
+            }
             Purpose::Ping(query) => {
                 let took = now.monotonic.saturating_sub(sent);
                 let event = Event::Pong { query, peer: peer.id, result: result.map(|_| took) };
@@ -562,7 +593,8 @@ impl Dht {
                 self.outputs.push_back(Output::Event(Event::Closed { query }));
             }
             Purpose::Query(query, role) => {
-                let leads = result.as_ref().map(|answer| self.peers.leads(answer.closer())).unwrap_or_default();
+                let named = result.as_ref().map(|answer| answer.closer()).unwrap_or_default();
+                let leads = self.peers.leads(now.monotonic, named);
                 let result = result.map(|answer| self.with_allowed_providers(answer));
                 let answer = Answer {
                     role,
@@ -578,7 +610,7 @@ impl Dht {
 
     fn with_allowed_providers(&self, mut answer: Response) -> Response {
         if let Response::GetProviders { providers, .. } = &mut answer {
-            *providers = self.peers.leads(providers);
+            *providers = self.peers.providers(providers);
         }
         answer
     }

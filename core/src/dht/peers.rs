@@ -2,13 +2,13 @@
 
 use core::time::Duration;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
 use super::address::{AddressPolicy, AsnLookup, groups, tidy};
-use super::book::Book;
+use super::book::{Book, Known};
 use super::key::{Distance, Key};
 use super::message::{MAX_PEERS, PeerInfo};
 use super::table::{Offer, Table};
@@ -31,6 +31,30 @@ pub struct TableEntry {
 
 /// The most clients whose addresses are remembered.
 const MAX_CLIENTS: usize = 1024;
+/// For so long nobody asks a peer that others name and that was not there: most of the dead stand in many tables.
+const ABSENCE: Duration = Duration::from_secs(10 * 60);
+/// After so many failures in a row a server that was there once counts as absent, too.
+const FAILURES_OF_ABSENT: u32 = 2;
+/// The k-th nearest server is hardly ever farther away than this many times its mean distance.
+const SPARSE: f64 = 1.5;
+/// The most absent peers that are remembered.
+const MAX_ABSENT: usize = 16_384;
+
+/// A peer that may be asked, and what is known of reaching it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lead {
+    /// Its place. It is worked out once: that is a hash, and a response names twenty.
+    pub(crate) key: Key,
+    pub(crate) info: PeerInfo,
+    /// Its smoothed round trip, if it was ever met.
+    pub(crate) round_trip: Option<Duration>,
+}
+
+impl From<PeerInfo> for Lead {
+    fn from(info: PeerInfo) -> Self {
+        Self { key: Key::of_peer(&info.id), info, round_trip: None }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Peers {
@@ -43,6 +67,10 @@ pub(crate) struct Peers {
     /// Peers that serve nobody, by when they told of themselves: to be found by their id all the same.
     clients: BTreeMap<PeerId, (u64, Vec<Multiaddr>)>,
     clients_seen: u64,
+    /// Peers that others name and that are not there, with the end of their absence.
+    absent: BTreeMap<Key, Duration>,
+    /// The same in the order in which absences end.
+    absences: BTreeSet<(Duration, Key)>,
 }
 
 impl Peers {
@@ -55,7 +83,18 @@ impl Peers {
         book: usize,
     ) -> Self {
         let table = Table::new(Key::of_peer(&local), k, diverse);
-        Self { local, k, policy, asn, book: Book::new(book), table, clients: BTreeMap::new(), clients_seen: 0 }
+        Self {
+            local,
+            k,
+            policy,
+            asn,
+            book: Book::new(book),
+            table,
+            clients: BTreeMap::new(),
+            clients_seen: 0,
+            absent: BTreeMap::new(),
+            absences: BTreeSet::new(),
+        }
     }
 
     /// The peer with those of its addresses that this DHT allows.
@@ -64,20 +103,42 @@ impl Peers {
     }
 
     /// What to make of the peers that another one names: behind the addresses at which we met them those that are
-    /// told, as far as they are allowed.
-    pub(crate) fn leads(&self, named: &[PeerInfo]) -> Vec<PeerInfo> {
-        let lead = |peer: &PeerInfo| {
-            let mut lead = PeerInfo { id: peer.id, addresses: self.addresses(&peer.id) };
-            lead.add_addresses(&self.tidy(peer).addresses);
+    /// told, as far as they are allowed. Those that are known to be absent are left out.
+    pub(crate) fn leads(&self, now: Duration, named: &[PeerInfo]) -> Vec<Lead> {
+        let named = named.iter().take(MAX_PEERS).map(|peer| (Key::of_peer(&peer.id), peer));
+        let there = named.filter(|(key, _)| self.absent.get(key).is_none_or(|until| *until <= now));
+        let lead = |(key, peer): (Key, &PeerInfo)| {
+            let mut lead = self.lead(key, peer.id);
+            match lead.info.addresses.is_empty() {
+                true => lead.info.addresses = self.tidy(peer).addresses,
+                false => lead.info.add_addresses(&self.tidy(peer).addresses),
+            }
             lead
         };
-        named.iter().take(MAX_PEERS).map(lead).collect()
+        there.map(lead).collect()
+    }
+
+    /// Providers as another peer names them, at the addresses that are allowed.
+    pub(crate) fn providers(&self, named: &[PeerInfo]) -> Vec<PeerInfo> {
+        let provider = |peer: &PeerInfo| {
+            let mut provider = PeerInfo { id: peer.id, addresses: self.addresses(&peer.id) };
+            provider.add_addresses(&self.tidy(peer).addresses);
+            provider
+        };
+        named.iter().take(MAX_PEERS).map(provider).collect()
+    }
+
+    fn lead(&self, key: Key, id: PeerId) -> Lead {
+        let known = self.book.get(&key);
+        let addresses = known.map(|known| &known.info.addresses);
+        let addresses = addresses.or_else(|| self.clients.get(&id).map(|(_, addresses)| addresses));
+        let info = PeerInfo { id, addresses: addresses.cloned().unwrap_or_default() };
+        Lead { key, info, round_trip: known.and_then(Known::round_trip) }
     }
 
     /// The addresses at which the peer was met, or those that a client has told.
     pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
-        let met = self.book.get(&Key::of_peer(peer)).map(|known| &known.info.addresses);
-        met.or_else(|| self.clients.get(peer).map(|(_, addresses)| addresses)).cloned().unwrap_or_default()
+        self.lead(Key::of_peer(peer), *peer).info.addresses
     }
 
     /// A peer told that it serves nobody, and where it listens. The one that told it longest ago makes room.
@@ -102,6 +163,7 @@ impl Peers {
         if peer.id == self.local || !self.policy.allows_server(&addresses) {
             return;
         }
+        self.is_there(&key);
         self.book.answered(now, peer, took, |key| self.table.contains(key));
         self.table.answered(now, &key);
         if proven && self.table.offer(now, peer.id, groups(&addresses, self.asn.as_ref())) == Offer::Added {
@@ -114,9 +176,30 @@ impl Peers {
         let key = Key::of_peer(peer);
         if fault {
             self.book.failed(&key);
+            if self.book.get(&key).is_none_or(|known| known.failures >= FAILURES_OF_ABSENT) {
+                self.is_absent(now, key);
+            }
         }
         let spare = self.table.failed(now, &key, fault)?;
         Some(PeerInfo { id: spare, addresses: self.addresses(&spare) })
+    }
+
+    fn is_absent(&mut self, now: Duration, key: Key) {
+        self.is_there(&key);
+        if self.absent.len() >= MAX_ABSENT
+            && let Some((_, first)) = self.absences.pop_first()
+        {
+            self.absent.remove(&first);
+        }
+        self.absent.insert(key, now + ABSENCE);
+        self.absences.insert((now + ABSENCE, key));
+    }
+
+    /// The peer shows itself: nothing is held against it any more.
+    pub(crate) fn is_there(&mut self, key: &Key) {
+        if let Some(until) = self.absent.remove(key) {
+            self.absences.remove(&(until, *key));
+        }
     }
 
     /// The peer is no server of this DHT. Returns a peer to be checked for its place.
@@ -139,16 +222,29 @@ impl Peers {
     }
 
     /// Where to begin a lookup: the nearest of the table, and the nearest of all ever met.
-    pub(crate) fn starts(&self, target: &Key) -> Vec<PeerInfo> {
-        let table = self.table.closest(target, self.k).into_iter().map(|(_, peer)| peer);
-        let book = self.book.nearest(target, self.k).into_iter().map(|(_, known)| known.info.id);
-        let mut starts: Vec<PeerInfo> = Vec::new();
-        for id in table.chain(book) {
-            if !starts.iter().any(|known| known.id == id) {
-                starts.push(PeerInfo { id, addresses: self.addresses(&id) });
+    pub(crate) fn starts(&self, target: &Key) -> Vec<Lead> {
+        let table = self.table.closest(target, self.k).into_iter().map(|(key, id)| (*key, id));
+        let book = self.book.nearest(target, self.k).into_iter().map(|(key, known)| (*key, known.info.id));
+        let mut starts: Vec<Lead> = Vec::new();
+        for (key, id) in table.chain(book) {
+            if !starts.iter().any(|known| known.key == key) {
+                starts.push(self.lead(key, id));
             }
         }
         starts
+    }
+
+    /// Whether a server was heard of within `interval`, and its neighbours are known: as many as `size` servers make
+    /// likely.
+    pub(crate) fn is_explored(&self, now: Duration, key: &Key, interval: Duration, size: Option<f64>) -> bool {
+        let fresh = self.book.get(key).is_some_and(|known| known.is_fresh(now, interval));
+        let neighbours = || self.book.nearest(key, self.k);
+        let dense = |size: f64| {
+            let neighbours = neighbours();
+            let farthest = neighbours.last().filter(|_| neighbours.len() == self.k);
+            farthest.is_some_and(|(farthest, _)| farthest.distance(key).share() * size <= SPARSE * self.k as f64)
+        };
+        fresh && size.is_some_and(dense)
     }
 
     /// What to answer to someone who asks for the peers nearest to `target`.
@@ -162,14 +258,13 @@ impl Peers {
     pub(crate) fn remembered(&self, n: usize) -> Vec<PeerInfo> {
         let local = Key::of_peer(&self.local);
         let mut buckets: BTreeMap<u32, usize> = BTreeMap::new();
-        let unmet = self.book.iter().filter(|known| known.round_trip().is_none());
-        let wanted = unmet.filter(|known| {
-            let key = Key::of_peer(&known.info.id);
-            let taken = buckets.entry(local.common_prefix(&key)).or_default();
+        let unmet = self.book.iter().filter(|(_, known)| known.round_trip().is_none());
+        let wanted = unmet.filter(|(key, _)| {
+            let taken = buckets.entry(local.common_prefix(key)).or_default();
             *taken += 1;
-            *taken <= self.k && self.table.wants(&key)
+            *taken <= self.k && self.table.wants(key)
         });
-        wanted.take(n).map(|known| known.info.clone()).collect()
+        wanted.take(n).map(|(_, known)| known.info.clone()).collect()
     }
 
     /// The entries of the table, the farthest first.
@@ -220,7 +315,7 @@ mod tests {
             peers.met(NOW, &tidied, NOW, true);
             peers.met(NOW, &info(0), NOW, true);
             assert_eq!((peers.table.len(), peers.book.len()), (expected, expected));
-            assert_eq!(peers.leads(&[private(3)])[0].addresses.len(), expected - 1);
+            assert_eq!(peers.leads(NOW, &[private(3)])[0].info.addresses.len(), expected - 1);
         }
     }
 
@@ -234,9 +329,9 @@ mod tests {
         assert_eq!(peers.closer(&target, &peer(99)).len(), 20);
         assert_eq!(peers.closer(&target, &peer(99))[0], info(5));
         assert!(peers.closer(&target, &peer(5)).iter().all(|near| near.id != peer(5)));
-        assert_eq!(peers.starts(&target)[0], info(5));
+        assert_eq!(peers.starts(&target)[0].info, info(5));
         peers.forget(&peer(5));
-        assert!(peers.starts(&target).iter().all(|near| near.id != peer(5)));
+        assert!(peers.starts(&target).iter().all(|near| near.info.id != peer(5)));
         assert_eq!((peers.book.len(), peers.entries().count()), (28, 28));
     }
 
@@ -249,6 +344,27 @@ mod tests {
         assert_eq!(peers.clients.len(), MAX_CLIENTS);
         assert_eq!((peers.addresses(&peer(1)), peers.addresses(&peer(1999))), (vec![], vec![address(1999)]));
         assert_eq!((peers.book.len(), peers.starts(&Key::of_peer(&peer(1999)))), (0, vec![]));
+    }
+
+    #[test]
+    fn who_was_not_there_is_not_asked_again_soon() {
+        let mut peers = peers(AddressPolicy::Any);
+        let named = |peers: &Peers, now| peers.leads(now, &[info(1), info(2)]).len();
+        peers.missed(NOW, &peer(1), false);
+        assert_eq!(named(&peers, NOW), 2, "our own link is what may be down");
+        peers.missed(NOW, &peer(1), true);
+        assert_eq!((named(&peers, NOW), named(&peers, NOW + ABSENCE)), (1, 2));
+        peers.met(NOW, &info(1), NOW, true);
+        assert_eq!(named(&peers, NOW), 2);
+        // One failure of a server that was met is an accident.
+        peers.missed(NOW, &peer(1), true);
+        assert_eq!(named(&peers, NOW), 2);
+        peers.missed(NOW, &peer(1), true);
+        assert_eq!(named(&peers, NOW), 1);
+        for n in 0..20_000 {
+            peers.missed(NOW, &peer(n), true);
+        }
+        assert_eq!((peers.absent.len(), peers.absences.len()), (MAX_ABSENT, MAX_ABSENT));
     }
 
     #[test]

@@ -45,7 +45,6 @@ pub(crate) struct Fanout {
     request: Request,
     /// How many acks make it a success.
     need: usize,
-    began: Duration,
     /// Whether more peers may be added.
     open: bool,
     sent: BTreeSet<PeerId>,
@@ -65,25 +64,23 @@ enum Stage {
 
 /// One record is sent to no more peers than this, however many of them do not take it.
 const MAX_TARGETS: usize = 100;
-/// Whoever answers as fast as those before still gets into the result.
-const MIN_LINGER: Duration = Duration::from_millis(10);
-const MAX_LINGER: Duration = Duration::from_millis(40);
+/// Whoever answers at the same moment still gets into the result.
+const LINGER: Duration = Duration::from_millis(10);
 
 impl Fanout {
     /// Sends `request` to each of `to` once. A success needs `need` acks, or all of them where there are fewer peers.
-    pub(crate) fn new(now: Duration, request: Request, to: Vec<PeerInfo>, need: usize) -> Self {
-        let mut fanout = Self::open(now, request, need);
+    pub(crate) fn new(request: Request, to: Vec<PeerInfo>, need: usize) -> Self {
+        let mut fanout = Self::open(request, need);
         to.into_iter().for_each(|peer| fanout.add(peer));
         fanout.close();
         fanout
     }
 
     /// Sends `request` to each peer that is added.
-    pub(crate) fn open(now: Duration, request: Request, need: usize) -> Self {
+    pub(crate) fn open(request: Request, need: usize) -> Self {
         Self {
             request,
             need,
-            began: now,
             open: true,
             sent: BTreeSet::new(),
             to_send: Vec::new(),
@@ -151,8 +148,7 @@ impl Fanout {
         let need = if self.open { self.need } else { self.need.min(self.sent.len()) };
         let success = self.tally.acked >= need.max(1);
         if self.stage == Stage::Open && success {
-            let linger = (now.saturating_sub(self.began) / 4).clamp(MIN_LINGER, MAX_LINGER);
-            self.stage = Stage::Lingering(now + linger);
+            self.stage = Stage::Lingering(now + LINGER);
         }
         let over = match self.stage {
             Stage::Open => false,
@@ -201,7 +197,7 @@ mod tests {
         let to = (0..peers).map(|n| PeerInfo { id: peer(n), addresses: Vec::new() });
         let record = ValueRecord { key: "k".into(), value: "v".into(), received: None };
         let to = to.clone().chain(to).collect();
-        Fanout::new(START, Request::PutValue { record }, to, need)
+        Fanout::new(Request::PutValue { record }, to, need)
     }
 
     fn echo(value: &'static str) -> Response {
@@ -226,10 +222,10 @@ mod tests {
         put.on_answer(&peer(4), Ok(&echo("v")));
         // Enough took it, and the last one gets a moment.
         assert_eq!(put.decide(START + 100 * MS), None);
-        assert_eq!(put.lingers_until(), Some(START + 125 * MS));
-        assert_eq!(put.decide(START + 124 * MS), None);
-        assert_eq!(put.decide(START + 125 * MS), Some(true));
-        assert_eq!(put.decide(START + 126 * MS), None);
+        assert_eq!(put.lingers_until(), Some(START + 110 * MS));
+        assert_eq!(put.decide(START + 109 * MS), None);
+        assert_eq!(put.decide(START + 110 * MS), Some(true));
+        assert_eq!(put.decide(START + 111 * MS), None);
         assert_eq!(put.lingers_until(), None);
     }
 

@@ -12,6 +12,7 @@ use super::get::Get;
 use super::lookup::Lookup;
 use super::message::{PeerInfo, Request, Response, ValueRecord};
 use super::output::{Event, QueryId};
+use super::peers::Lead;
 use super::put::{Fanout, Outcome, outcome};
 use super::rpc::RpcError;
 use crate::name::Name;
@@ -53,7 +54,7 @@ pub(crate) struct Answer<'a> {
     pub(crate) request: &'a Request,
     pub(crate) result: Result<&'a Response, RpcError>,
     /// The peers that the answer names, made fit for use.
-    pub(crate) leads: &'a [PeerInfo],
+    pub(crate) leads: &'a [Lead],
 }
 
 /// What a query needs to know beside its own state.
@@ -227,8 +228,8 @@ impl Query {
                     walk.reached = true;
                 }
                 let id = wanted.id;
-                for lead in leads.iter().filter(|lead| lead.id == id) {
-                    wanted.add_addresses(&lead.addresses);
+                for lead in leads.iter().filter(|lead| lead.info.id == id) {
+                    wanted.add_addresses(&lead.info.addresses);
                 }
             }
             (Goal::FindProviders { want, found }, Ok(Response::GetProviders { providers, .. })) => {
@@ -451,9 +452,13 @@ mod tests {
         PeerInfo { id: peer(n), addresses: vec![address(n)] }
     }
 
+    fn lead(n: u32) -> Lead {
+        info(n).into()
+    }
+
     fn query(request: Request, goal: Goal, starts: core::ops::Range<u32>) -> Query {
         let params = Params { k: 20, alpha: 10, beta: 3 };
-        let lookup = Lookup::new(peer(0), Key::of(request.key()), params, None, starts.map(info));
+        let lookup = Lookup::new(peer(0), Key::of(request.key()), params, None, starts.map(lead));
         Query::walk(QueryId(0), Duration::from_secs(2000), lookup, request, goal)
     }
 
@@ -476,7 +481,7 @@ mod tests {
         role: Role,
         from: u32,
         result: Result<&Response, RpcError>,
-        leads: &[PeerInfo],
+        leads: &[Lead],
     ) -> (Vec<PeerId>, Vec<Event>) {
         let (peer, request) = (&peer(from), &Request::Ping);
         let answer = Answer { role, peer, request, result, leads };
@@ -489,7 +494,7 @@ mod tests {
         let mut query = query(request, Goal::FindPeer(PeerInfo { id: peer(5), addresses: Vec::new() }), 1..3);
         assert_eq!(act(&mut query, |query, actions| query.advance(&CONTEXT, actions)).0.len(), 2);
         let named = Response::FindNode { closer: vec![info(5)] };
-        assert_eq!(answer(&mut query, Role::Walk, 1, Ok(&named), &[info(5)]), (vec![peer(5)], vec![]));
+        assert_eq!(answer(&mut query, Role::Walk, 1, Ok(&named), &[lead(5)]), (vec![peer(5)], vec![]));
         let (asked, told) = answer(&mut query, Role::Walk, 5, Err(RpcError::Unsupported), &[]);
         let found = Event::FindPeerDone { query: QueryId(0), peer: info(5), reached: true };
         assert_eq!((asked, told), (vec![], vec![found]));
@@ -537,9 +542,9 @@ mod tests {
     #[test]
     fn what_is_provided_goes_to_those_that_answered() {
         let lookup =
-            Lookup::new(peer(0), Key::of(b"key"), Params { k: 20, alpha: 10, beta: 3 }, None, (1..3).map(info));
+            Lookup::new(peer(0), Key::of(b"key"), Params { k: 20, alpha: 10, beta: 3 }, None, (1..3).map(lead));
         let request = Request::AddProvider { key: "key".into(), providers: vec![info(0)] };
-        let fanout = Fanout::open(START.monotonic, request, 10);
+        let fanout = Fanout::open(request, 10);
         let find = Request::FindNode { key: "key".into() };
         let mut query = Query::spread(QueryId(0), Duration::from_secs(2000), lookup, find, fanout);
         act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
@@ -559,7 +564,7 @@ mod tests {
         order.sort_by_key(|n| Key::of_peer(&peer(*n)).distance(&Key::of(&key)));
         let walk = |corrects| {
             let params = Params { k: 20, alpha: 10, beta: 3 };
-            let starts = order[..30].iter().map(|n| info(*n));
+            let starts = order[..30].iter().map(|n| lead(*n));
             let goal = Goal::Get(Box::new(Get::new(publisher.name(), Until::Probable(1e-2), corrects, None)));
             let lookup = Lookup::new(peer(0), Key::of(&key), params, Some(2000.0), starts);
             let lookup = lookup.brief(goal.wanted(20, 15).unwrap());
@@ -577,9 +582,9 @@ mod tests {
                 Action::Tell(_) => {}
             }
         }
-        // Three answers are enough: eight are asked, and the rest of the twenty nearest are connected to, once.
+        // Three answers are enough: seven are asked, and the rest of the twenty nearest are connected to, once.
         let nearest: Vec<PeerInfo> = order[..20].iter().map(|n| info(*n)).collect();
-        assert_eq!((&asked[..], &connected[..]), nearest.split_at(8));
+        assert_eq!((&asked[..], &connected[..]), nearest.split_at(7));
         walk(true).advance(&CONTEXT, &mut actions);
         assert!(!actions.iter().any(|action| matches!(action, Action::Connect(_))), "nobody is sent anything");
     }
@@ -590,11 +595,11 @@ mod tests {
         let mut order: Vec<u32> = (1..2001).collect();
         order.sort_by_key(|n| Key::of_peer(&peer(*n)).distance(&Key::of(b"key")));
         let params = Params { k: 20, alpha: 10, beta: 3 };
-        let starts = order[..30].iter().map(|n| info(*n));
+        let starts = order[..30].iter().map(|n| lead(*n));
         let lookup = Lookup::new(peer(0), Key::of(b"key"), params, Some(2000.0), starts);
         let request = Request::AddProvider { key: "key".into(), providers: vec![info(0)] };
         let find = Request::FindNode { key: "key".into() };
-        let fanout = Fanout::open(START.monotonic, request, 10);
+        let fanout = Fanout::open(request, 10);
         let mut query = Query::spread(QueryId(0), Duration::from_secs(2000), lookup, find, fanout);
         let (sent, _) = act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
         assert_eq!(sent, order[..20].iter().map(|n| peer(*n)).collect::<Vec<_>>());

@@ -28,6 +28,17 @@ struct Sample {
 #[derive(Debug, Default)]
 pub(crate) struct Size {
     samples: VecDeque<Sample>,
+    told: Option<Told>,
+}
+
+/// What was known otherwise than by lookups.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    size: f64,
+    /// Until when it is worth something.
+    until: Duration,
+    /// Whether all servers were counted: that is better than any measurement.
+    counted: bool,
 }
 
 impl Size {
@@ -43,6 +54,18 @@ impl Size {
         self.samples.push_back(Sample { at: now, sum: distances.iter().sum() });
     }
 
+    /// There were so many `age` ago, before a restart.
+    pub(crate) fn tell(&mut self, now: Duration, servers: u64, age: Duration) {
+        if age < MAX_AGE && servers > 0 {
+            self.told = Some(Told { size: servers as f64, until: now + (MAX_AGE - age), counted: false });
+        }
+    }
+
+    /// All servers were counted.
+    pub(crate) fn count(&mut self, now: Duration, servers: usize) {
+        self.told = Some(Told { size: servers as f64, until: now + MAX_AGE, counted: true });
+    }
+
     /// The number of servers, once there are enough measurements.
     ///
     /// Least squares through the origin over all ranks, each weighted by the inverse of its variance, which grows with
@@ -51,7 +74,13 @@ impl Size {
         let fresh = self.samples.iter().filter(|sample| now.saturating_sub(sample.at) < MAX_AGE);
         let (count, sum) = fresh.fold((0, 0.0), |(count, sum), sample| (count + 1, sum + sample.sum));
         let ranks = (RANKS * (RANKS + 1) / 2) as f64;
-        (count >= MIN_SAMPLES && sum > 0.0).then(|| ranks * count as f64 / sum - 1.0)
+        let measured = (count >= MIN_SAMPLES && sum > 0.0).then(|| ranks * count as f64 / sum - 1.0);
+        let told = self.told.filter(|told| now < told.until);
+        let (first, second) = match told {
+            Some(Told { size, counted: true, .. }) => (Some(size), measured),
+            told => (measured, told.map(|told| told.size)),
+        };
+        first.or(second)
     }
 }
 
@@ -84,6 +113,22 @@ mod tests {
             let estimate = size.estimate(NOW).unwrap();
             assert!((estimate / f64::from(servers) - 1.0).abs() < 0.12, "{servers} {estimate}");
         }
+    }
+
+    #[test]
+    fn what_was_told_counts_until_something_is_measured() {
+        let mut size = Size::default();
+        size.tell(NOW, 5000, MAX_AGE / 2);
+        assert_eq!((size.estimate(NOW), size.estimate(NOW + MAX_AGE / 2)), (Some(5000.0), None));
+        for (size, age) in [(0, MAX_AGE / 2), (5000, MAX_AGE)] {
+            let mut told = Size::default();
+            told.tell(NOW, size, age);
+            assert_eq!(told.estimate(NOW), None);
+        }
+        (0..5).for_each(|target| observe(&mut size, NOW, 1000, target));
+        assert!(size.estimate(NOW).unwrap() < 2000.0);
+        size.count(NOW, 1234);
+        assert_eq!(size.estimate(NOW), Some(1234.0));
     }
 
     #[test]

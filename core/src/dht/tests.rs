@@ -523,3 +523,62 @@ fn who_answers_a_ping_is_there() {
         assert_eq!(result.is_ok(), there, "{result:?}");
     }
 }
+
+#[test]
+fn a_crawl_finds_everybody_and_asks_nobody_twice() {
+    let mut world = World::settled(21, 300, 40);
+    world.kill(10, 1);
+    let alive = world.nodes.iter().filter(|node| node.alive).count();
+    let crawl = Crawling { coverage: Coverage::All, parallelism: 20, interval: 3600 * SECOND };
+    let seeds = vec![info(0)];
+    let node = world.add(Config { crawl, seeds, mode: Mode::Client, ..config() });
+    world.run_for(60 * SECOND);
+    let health = world.nodes[node].dht.health();
+    assert!(health.crawled.is_some() && health.known >= alive - 2, "{health:?} {alive}");
+    let estimate = health.size.unwrap();
+    assert!((estimate / alive as f64 - 1.0).abs() < 0.2, "{estimate} {alive}");
+    // The next rounds ask only those that nothing was heard of.
+    let questions = |world: &World, node: usize| world.nodes[node].dht.rpcs.newest().0;
+    let before = questions(&world, node);
+    world.run_for(3000 * SECOND);
+    assert!(questions(&world, node) - before < 400, "{}", questions(&world, node) - before);
+    // What is known makes a lookup zero hops: the record's holders are asked at once, and nobody dead.
+    let publisher = Publisher::new(1);
+    let record = publisher.record(1, LIFETIME);
+    let (tally, _, cost) = put(&mut world, node, &record);
+    assert!(tally.acked >= 10 && cost.rpcs <= 33 && cost.took < SECOND, "{tally:?} {cost:?}");
+    // A restart goes on with what is stored, and explores it no further.
+    world.call(node, |dht, now| dht.save(now));
+    let stored: Vec<Write> = world.stored[node].values().cloned().collect();
+    let heir = world.add(Config { crawl, seeds: vec![info(0)], mode: Mode::Client, ..config() });
+    world.call(heir, |dht, now| {
+        stored.iter().for_each(|write| dht.load(now, write.table, &write.key, write.value.as_ref().unwrap()));
+        dht.loaded(now);
+    });
+    world.run_for(60 * SECOND);
+    let health = world.nodes[heir].dht.health();
+    assert!(health.crawled.is_some() && health.known >= alive - 2, "{health:?}");
+    // Most of these are checks of whom to take into the routing table.
+    assert!(questions(&world, heir) < 400, "{}", questions(&world, heir));
+}
+
+#[test]
+fn the_region_of_a_published_name_stays_known() {
+    let mut world = World::settled(22, 300, 40);
+    let crawl = Crawling { coverage: Coverage::Regions, interval: 600 * SECOND, ..Crawling::default() };
+    let node = world.add(Config { crawl, seeds: vec![info(0)], mode: Mode::Client, refresh: 60 * SECOND, ..config() });
+    world.run_for(400 * SECOND);
+    assert!(world.nodes[node].dht.health().size.is_some() && world.nodes[node].dht.health().crawled.is_none());
+    let publisher = Publisher::new(1);
+    put(&mut world, node, &publisher.record(1, LIFETIME));
+    world.run_for(60 * SECOND);
+    assert!(world.nodes[node].dht.health().crawled.is_some());
+    let key = Key::from_digest(publisher.name().dht_id());
+    let mut nearest: Vec<usize> = (0..300).collect();
+    nearest.sort_by_key(|n| Key::of_peer(&info(*n).id).distance(&key));
+    let dht = &world.nodes[node].dht;
+    for n in &nearest[..10] {
+        let place = Key::of_peer(&info(*n).id);
+        assert!(dht.peers.book.get(&place).unwrap().is_fresh(world.now.monotonic, 600 * SECOND), "{n}");
+    }
+}

@@ -4,12 +4,14 @@ use core::time::Duration;
 
 use libp2p_identity::PeerId;
 
-use super::bootstrap::Upkeep;
-use super::kept::{drop_peer, keep_peer};
-use super::key::{Key, random_peer_in};
+use super::bootstrap::{Standing, Upkeep};
+use super::crawl::{Region, Step};
+use super::kept::{drop_peer, keep_peer, keep_size};
+use super::key::{Key, random_peer_at, random_peer_in};
 use super::message::{PeerInfo, Request};
 use super::node::{Dht, Purpose};
 use super::output::{Event, Output};
+use super::peers::Lead;
 use super::query::Goal;
 use super::rpc::RpcError;
 use crate::time::Now;
@@ -20,8 +22,15 @@ const LINK_ALIVE: Duration = Duration::from_secs(150);
 const MAX_CHECKING: usize = 16;
 /// Peers that wait to be checked.
 const MAX_TO_CHECK: usize = 256;
+/// A region has about this many servers, so that the k nearest of a key in it are in it as a rule.
+const SERVERS_OF_REGION: u64 = 28;
 /// How long changes of what is known of the peers are gathered before they are stored.
 const SAVE_AFTER: Duration = Duration::from_secs(60);
+
+/// How many leading bits the keys of a region share.
+fn bits_of_region(size: f64) -> u32 {
+    (size as u64 / SERVERS_OF_REGION).checked_ilog2().unwrap_or(0)
+}
 
 impl Dht {
     /// A hint that a peer is a server of this DHT, reachable at what it says itself: from identify, from a neighbour
@@ -33,6 +42,7 @@ impl Dht {
             return;
         }
         self.peers.book.moved(&peer);
+        self.peers.is_there(&Key::of_peer(&peer.id));
         // Whoever is being asked something shows itself by its answer.
         if self.peers.table.wants(&Key::of_peer(&peer.id)) && !self.rpcs.is_asking(&peer.id) {
             self.check_later(peer);
@@ -110,6 +120,9 @@ impl Dht {
 
     fn save_peers(&mut self, now: Now) {
         self.save = None;
+        if let Some(size) = self.size.estimate(now.monotonic) {
+            self.outputs.push_back(Output::Store(keep_size(self.tag, size as u64, now.wall)));
+        }
         for (id, known) in self.peers.book.take_unsaved() {
             let answered = |at: Duration| now.wall - now.monotonic.saturating_sub(at);
             let write = match known {
@@ -117,6 +130,48 @@ impl Dht {
                 None => drop_peer(self.tag, &id),
             };
             self.outputs.push_back(Output::Store(write));
+        }
+    }
+
+    /// Whether this node knows its place in the network, and how large that is.
+    pub(super) fn may_crawl(&self) -> bool {
+        let joined = self.bootstrap.standing(self.peers.table.live()) == Standing::Joined;
+        joined && self.size.estimate(self.clock).is_some()
+    }
+
+    /// The servers around this key are wanted known from now on, if such regions are.
+    pub(super) fn cover(&mut self, now: Now, key: Key) {
+        if let Some(size) = self.size.estimate(now.monotonic) {
+            self.crawl.want(now.monotonic, Region { key, bits: bits_of_region(size) });
+        }
+    }
+
+    /// A server that was asked by a crawl named these, or did not answer.
+    pub(super) fn on_crawled(&mut self, now: Now, step: Step, peer: &PeerId, named: Option<&[PeerInfo]>) {
+        self.crawl.settled(step, &Key::of_peer(peer));
+        for Lead { key, info, .. } in self.peers.leads(now.monotonic, named.unwrap_or_default()) {
+            self.crawl.hear(key, info);
+        }
+    }
+
+    /// Begins a crawl when it is time, and asks the next.
+    fn crawl_on(&mut self, now: Now) {
+        let size = self.size.estimate(now.monotonic);
+        if let Some(size) = size.filter(|_| self.crawl.is_due(now.monotonic, self.may_crawl())) {
+            let known = self.peers.book.iter().map(|(key, known)| (*key, known.info.clone()));
+            self.crawl.begin(bits_of_region(size), known);
+        }
+        while let Some((step, peer)) = self.crawl.next(now.monotonic, &self.peers, size) {
+            let key = match step {
+                Step::Neighbours => peer.id.to_bytes(),
+                Step::Gap(region) => random_peer_at(&region.key, region.bits, &mut self.rng),
+            };
+            self.ask(now, peer, Request::FindNode { key: key.into() }, Purpose::Crawl(step));
+        }
+        if self.crawl.finish(now.monotonic) && self.crawl.covers_all() {
+            let live = self.peers.book.live();
+            tracing::debug!(live, "crawl done");
+            self.size.count(now.monotonic, live);
         }
     }
 
@@ -141,6 +196,7 @@ impl Dht {
             };
             self.start_walk(now, Request::FindNode { key: key.into() }, Goal::Upkeep(upkeep));
         }
+        self.crawl_on(now);
         if self.save.is_none() && self.peers.book.has_unsaved() {
             self.save = Some(now.monotonic + SAVE_AFTER);
         }
