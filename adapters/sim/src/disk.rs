@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipns_core::engine::{StoreAction, StoreReply};
 use ipns_core::store::{StoreError, Table};
 
-/// How long a durable commit takes.
+/// How long a durable commit takes, unless the disk is slow.
 const COMMIT: Duration = Duration::from_millis(4);
 /// How long a read takes.
 const READ: Duration = Duration::from_micros(100);
@@ -17,6 +17,8 @@ pub(crate) struct Disk {
     tables: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
     /// When it has done all that it was told so far: it does one thing after the other.
     busy_until: Duration,
+    /// How much longer a commit takes.
+    pub(crate) slow: Duration,
     /// What every commit ends with, if it does not succeed.
     pub(crate) failure: Option<StoreError>,
 }
@@ -24,7 +26,7 @@ pub(crate) struct Disk {
 impl Disk {
     /// When a command that is given now will have been carried out.
     pub(crate) fn done_at(&mut self, now: Duration, action: &StoreAction) -> Duration {
-        let takes = if let StoreAction::Commit(_) = action { COMMIT } else { READ };
+        let takes = if let StoreAction::Commit(_) = action { COMMIT + self.slow } else { READ };
         self.busy_until = self.busy_until.max(now) + takes;
         self.busy_until
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 use std::time::Duration;
 
-use ipns_core::dht::{InboundId, Multiaddr, PeerId, RpcId};
+use ipns_core::dht::{InboundId, Multiaddr, PeerId, Request, RpcId};
 use ipns_core::engine::{Config, Engine};
 use ipns_core::key::{SecretKey, Signer};
 use ipns_core::routing::{RouterId, Transport};
@@ -12,6 +12,7 @@ use ipns_core::{Name, Now, Timestamp};
 
 use crate::classic::{Classic, Client};
 use crate::disk::Disk;
+use crate::faults::Liar;
 
 /// When the world begins, on the wall clocks that are right.
 const EPOCH: Timestamp = Timestamp::UNIX_EPOCH;
@@ -25,6 +26,8 @@ pub(crate) struct Asker {
     pub(crate) life: u32,
     pub(crate) router: RouterId,
     pub(crate) id: RpcId,
+    /// Whether what it asked is about the key that is counted.
+    pub(crate) counted: bool,
 }
 
 /// The hosts of a world, by the ids that follow those of its passive servers.
@@ -80,10 +83,14 @@ pub(crate) struct Host {
     /// By how many nanoseconds its wall clock is ahead.
     pub(crate) skew: i128,
     pub(crate) disk: Disk,
+    /// Whether it deceives those who ask it, and how.
+    pub(crate) liar: Option<Liar>,
+    /// How much longer it takes for every answer.
+    pub(crate) slow: Duration,
     pub(crate) keys: BTreeMap<Name, SecretKey>,
     /// When it is to be given a tick.
     pub(crate) wake: Option<Duration>,
-    pub(crate) inbound: BTreeMap<InboundId, Asker>,
+    pub(crate) inbound: BTreeMap<InboundId, (Asker, Request)>,
     /// The DHTs whose protocol it offers.
     pub(crate) serves: Vec<RouterId>,
 }
@@ -102,6 +109,8 @@ impl Host {
             started: Duration::ZERO,
             skew: 0,
             disk: Disk::default(),
+            liar: None,
+            slow: Duration::ZERO,
             keys: BTreeMap::new(),
             wake: None,
             inbound: BTreeMap::new(),

@@ -37,18 +37,23 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 mod classic;
 mod dice;
 mod disk;
+mod faults;
 mod host;
 mod identity;
 mod link;
 pub mod measure;
 mod queue;
 mod servers;
+mod witness;
 mod world;
 
 pub use classic::{Classic, Finished};
+pub use faults::Lie;
 pub use link::Links;
 pub use servers::Servers;
-pub use world::{NodeId, Told, World};
+pub use witness::Violation;
+pub use world::{NodeId, Told, Traffic, World};

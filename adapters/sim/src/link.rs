@@ -47,7 +47,7 @@ impl Links {
     /// The round trip between two nodes.
     pub(crate) fn round_trip(&self, seed: u64, a: u32, b: u32) -> Duration {
         let pair = mix(&[seed, 1, a.min(b).into(), a.max(b).into()]);
-        self.median.mul_f64((self.sigma * normal(pair)).exp())
+        self.median.mul_f64(libm::exp(self.sigma * normal(pair)))
     }
 
     /// How long one message takes, one way.
@@ -57,7 +57,7 @@ impl Links {
     }
 
     pub(crate) fn service_time(&self, chance: u64) -> Duration {
-        self.service.mul_f64(-(1.0 - unit(chance)).ln())
+        self.service.mul_f64(-libm::log(1.0 - unit(chance)))
     }
 }
 

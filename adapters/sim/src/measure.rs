@@ -10,7 +10,7 @@ use ipns_core::routing::Router;
 use ipns_core::{Name, Timestamp, Value, Verified};
 
 use crate::dice::mix;
-use crate::{Classic, Links, NodeId, Servers, World};
+use crate::{Classic, Links, NodeId, Servers, Traffic, World};
 
 /// How long clients have been there when the measurement begins: their tables are filled and refreshed.
 const SETTLING: Duration = Duration::from_secs(20 * 60);
@@ -86,8 +86,8 @@ pub struct Published {
     pub took: Duration,
     /// How many peers had said that they took it.
     pub acks: u32,
-    /// How many questions it asked, those behind its result included.
-    pub asked: u64,
+    /// What it asked, what goes on behind its result included.
+    pub asked: Traffic,
 }
 
 /// What a resolve took.
@@ -97,19 +97,30 @@ pub struct Resolved {
     pub first: Duration,
     /// From the call to its result.
     pub took: Duration,
-    /// How many questions it asked, those behind its result included.
-    pub asked: u64,
+    /// What it asked, what goes on behind its result included.
+    pub asked: Traffic,
     /// Whether it is the newest that was published.
     pub newest: bool,
     /// The probability that it claims to have missed a newer one with, if it claims one.
     pub miss_probability: Option<f64>,
 }
 
-/// Publishes, updates and resolves names in the world of this seed; also tells how many events that world had.
-pub fn measure(setting: &Setting, seed: u64) -> (Vec<Round>, u64) {
+/// What was measured in one world.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Its names.
+    pub rounds: Vec<Round>,
+    /// How many events it had.
+    pub events: u64,
+    /// The hash of all that happened in it.
+    pub trace: u64,
+}
+
+/// Publishes, updates and resolves names in the world of this seed.
+pub fn measure(setting: &Setting, seed: u64) -> Measured {
     let mut bench = Bench::new(setting, seed);
     let rounds = (0..u64::from(setting.rounds)).map(|round| bench.round(round)).collect();
-    (rounds, bench.world.events())
+    Measured { rounds, events: bench.world.events(), trace: bench.world.trace() }
 }
 
 struct Bench<'a> {
@@ -196,8 +207,8 @@ impl<'a> Bench<'a> {
         Some(Resolved { first: first - begun, took: at - begun, asked, newest, miss_probability })
     }
 
-    /// How many questions an operation asked, when all that goes on behind it is over.
-    fn behind(&mut self) -> u64 {
+    /// What an operation asked, when all that goes on behind it is over.
+    fn behind(&mut self) -> Traffic {
         self.world.run_for(BEHIND);
         let asked = self.world.count("");
         self.world.run_for(self.setting.links.idle + PAUSE);

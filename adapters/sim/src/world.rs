@@ -1,6 +1,7 @@
 //! The world: machines with engines, links between them, and one queue of events.
 
 mod classic;
+mod faults;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ipns_core::dht::{InboundId, Key, Multiaddr, PeerId, PeerInfo, Request, Response, RpcError};
-use ipns_core::engine::{Config, Engine, Event, Input, Output, StoreCommand};
+use ipns_core::engine::{Config, Engine, Event, Input, Output, StoreAction, StoreCommand};
 use ipns_core::key::{SecretKey, SignError, Signer};
 use ipns_core::routing::{HttpError, NetCommand, NetEvent, RouteError, RouteUpdate, RouterId};
 use ipns_core::store::{StoreError, Table};
@@ -21,6 +22,7 @@ use crate::identity;
 use crate::link::Links;
 use crate::queue::Queue;
 use crate::servers::{Population, Servers};
+use crate::witness::Witness;
 
 /// How long a signature takes.
 const SIGNING: Duration = Duration::from_micros(50);
@@ -41,6 +43,15 @@ pub struct Told {
     pub node: NodeId,
     /// What.
     pub event: Event,
+}
+
+/// What was asked about a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// How many questions there were.
+    pub questions: u64,
+    /// The bytes of the questions and of the answers, as protobuf.
+    pub bytes: u64,
 }
 
 enum What {
@@ -83,7 +94,10 @@ pub struct World {
     events: u64,
     asked: u64,
     /// Questions about this key are counted.
-    counted: (Bytes, u64),
+    counted: (Bytes, Traffic),
+    /// Who hears whom, while the network is split.
+    groups: HashMap<u32, u8>,
+    witness: Option<Witness>,
 }
 
 impl World {
@@ -114,7 +128,9 @@ impl World {
             inbound: 0,
             events: 0,
             asked: 0,
-            counted: (Bytes::new(), 0),
+            counted: (Bytes::new(), Traffic::default()),
+            groups: HashMap::new(),
+            witness: None,
         }
     }
 
@@ -138,10 +154,9 @@ impl World {
         self.asked
     }
 
-    /// Counts from now on how many questions nodes ask each other about a key, and returns how many there were about the
-    /// one before.
-    pub fn count(&mut self, key: impl Into<Bytes>) -> u64 {
-        std::mem::replace(&mut self.counted, (key.into(), 0)).1
+    /// Counts from now on what nodes ask each other about a key, and returns what there was about the one before.
+    pub fn count(&mut self, key: impl Into<Bytes>) -> Traffic {
+        std::mem::replace(&mut self.counted, (key.into(), Traffic::default())).1
     }
 
     /// The links, to be changed while the world goes on.
@@ -339,7 +354,14 @@ impl World {
                 self.input(n, input);
             }
             What::Disk(n, life, StoreCommand { id, action }) if self.hosts[n].life == life => {
+                let writes = match (&action, &self.witness) {
+                    (StoreAction::Commit(writes), Some(_)) if !self.hosts[n].keys.is_empty() => writes.clone(),
+                    _ => Vec::new(),
+                };
                 let result = self.hosts[n].disk.carry_out(action);
+                if let (Ok(_), Some(witness)) = (&result, &mut self.witness) {
+                    witness.wrote(n, &writes);
+                }
                 self.note(&[2, n.into(), id.0]);
                 self.input(n, Input::Stored { id, result });
             }
@@ -395,7 +417,16 @@ impl World {
                     self.later(n, Duration::ZERO, Input::Routed { id, update });
                 }
                 Output::CancelHttp(_) | Output::CancelRoute(_) | Output::Respond { .. } => {}
-                Output::Event(event) => self.told.push(Told { at: self.now, node: NodeId(n), event }),
+                Output::Event(event) => {
+                    if let Some(witness) = &mut self.witness {
+                        let wall = host.now(self.now).wall;
+                        let (hosts, by_peer, passive) = (&self.hosts, &self.by_peer, self.servers.len());
+                        let is_honest = |n: &u32| *n >= passive && hosts[*n].liar.is_none();
+                        let honest = |peer: &PeerId| by_peer.get(peer).is_some_and(is_honest);
+                        witness.told(n, life, wall, &event, honest);
+                    }
+                    self.told.push(Told { at: self.now, node: NodeId(n), event });
+                }
             }
         }
         let host = &mut self.hosts[n];
@@ -413,23 +444,42 @@ impl World {
             NetCommand::Ask { router, id, peer, addresses, request, timeout } => {
                 self.asked += 1;
                 self.note(&[4, n.into(), id.0, request.key().len() as u64]);
-                let asker = Asker { node: n, life: self.hosts[n].life, router, id };
+                let counted = self.counted.0 == *request.key();
+                let asker = Asker { node: n, life: self.hosts[n].life, router, id, counted };
+                if let Some(witness) = &mut self.witness {
+                    let host = &self.hosts[n];
+                    witness.sent(n, &request, |name| host.keys.contains_key(name));
+                }
                 self.ask(asker, peer, &addresses, request, timeout, timeout);
             }
             NetCommand::Connect { peer, addresses } => {
                 self.note(&[9, n.into(), addresses.len() as u64]);
                 let to = self.by_peer.get(&peer).copied();
-                let there = |to: &u32| self.is_up(NodeId(*to)) && self.is_at(*to, &addresses);
+                let there = |to: &u32| self.is_up(NodeId(*to)) && self.is_at(*to, &addresses) && !self.is_cut(n, *to);
                 if let Some(to) = to.filter(there) {
                     self.connect(n, to);
                 }
             }
             NetCommand::Reply { to, response } => {
-                let Some(asker) = self.hosts[n].inbound.remove(&to) else { return };
+                let Some((asker, request)) = self.hosts[n].inbound.remove(&to) else { return };
                 self.note(&[5, n.into(), response.is_ok().into()]);
-                let result = response.map_err(|_| RpcError::Reset);
                 let chance = self.chance();
-                let service = self.links.service_time(chance);
+                let host = &self.hosts[n];
+                let service = self.links.service_time(chance) + host.slow;
+                let result = match (response, &host.liar, &mut self.witness) {
+                    (Err(_), ..) => Err(RpcError::Reset),
+                    (Ok(response), Some(liar), _) => match liar.twist(request.key(), chance, response) {
+                        Some(lie) => Ok(lie),
+                        None => return,
+                    },
+                    (Ok(response), None, witness) => {
+                        if let Some(witness) = witness {
+                            let node = (n, host.life, host.peer);
+                            witness.answered(node, host.now(self.now).wall, &request, &response);
+                        }
+                        Ok(response)
+                    }
+                };
                 self.answer(n, asker, service, result);
             }
             NetCommand::Serve { router, serving } => {
@@ -480,8 +530,12 @@ impl World {
         timeout: Duration,
     ) -> Option<Duration> {
         let n = asker.node;
-        self.counted.1 += u64::from(self.counted.0 == *request.key());
+        if asker.counted {
+            self.counted.1.questions += 1;
+            self.counted.1.bytes += request.encode().len() as u64;
+        }
         let to = self.by_peer.get(&peer).copied();
+        let to = to.filter(|to| !self.is_cut(n, *to));
         let open = to.is_some_and(|to| self.is_open(n, to));
         let dialled = to.filter(|to| self.is_up(NodeId(*to)) && (open || self.is_at(*to, addresses)));
         let Some(to) = dialled else {
@@ -541,14 +595,21 @@ impl World {
         self.note(&[6, to.into(), asker.node.into(), asker.id.0]);
         self.inbound += 1;
         let id = InboundId(self.inbound);
-        self.hosts[to].inbound.insert(id, asker);
         let peer = self.hosts[asker.node].peer;
+        let host = &mut self.hosts[to];
+        if let Some(liar) = &mut host.liar {
+            liar.hear(&request);
+        }
+        host.inbound.insert(id, (asker, request.clone()));
         self.input(to, Input::Net(NetEvent::Request { router, id, peer, request }));
     }
 
     /// Sends an answer back; it may be lost, or come twice.
     fn answer(&mut self, from: u32, asker: Asker, service: Duration, result: Result<Response, RpcError>) {
-        if self.is_lost() {
+        if let (true, Ok(response)) = (asker.counted, &result) {
+            self.counted.1.bytes += response.encode().map_or(0, |bytes| bytes.len()) as u64;
+        }
+        if self.is_lost() || self.is_cut(from, asker.node) {
             return;
         }
         let delay = service + self.one_way(from, asker.node);
@@ -560,7 +621,7 @@ impl World {
     }
 
     fn respond(&mut self, asker: Asker, delay: Duration, result: Result<Response, RpcError>) {
-        let Asker { node, life, router, id } = asker;
+        let Asker { node, life, router, id, .. } = asker;
         let input = Input::Net(NetEvent::Response { router, id, result });
         self.queue.push(self.now + delay, What::Input(node, life, input));
     }

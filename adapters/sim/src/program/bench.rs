@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let (servers, strategy) = (Servers::new(args.servers), Strategy::Engine);
     let setting = Setting { servers, links: Links::default(), strategy, lost: 0, rounds: 30 };
     let begun = Instant::now();
-    let (_, events) = measure(&setting, 1);
+    let events = measure(&setting, 1).events;
     let seconds = begun.elapsed().as_secs_f64();
     println!("{events} events in {seconds:.2} s: {:.0} events/s on one core", events as f64 / seconds);
     if let Some(peak) = peak() {

@@ -1,7 +1,11 @@
 //! The commands of the program.
 
-#![allow(clippy::print_stdout, reason = "a program prints its results")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints its results")]
 
 pub(crate) mod bench;
+pub(crate) mod check;
 pub(crate) mod compare;
+mod plot;
+mod row;
+pub(crate) mod scenario;
 mod shares;

@@ -100,7 +100,8 @@ impl World {
                 Output::Ask(ask) => {
                     self.asked += 1;
                     self.note(&[4, n.into(), ask.id.0, ask.request.key().len() as u64]);
-                    let asker = Asker { node: n, life, router: RouterId(0), id: ask.id };
+                    let counted = self.counted.0 == *ask.request.key();
+                    let asker = Asker { node: n, life, router: RouterId(0), id: ask.id, counted };
                     let PeerInfo { id: peer, addresses } = ask.peer;
                     let stands = self.ask(asker, peer, &addresses, ask.request, ask.dial, ask.timeout);
                     if let Some(client) = &mut self.hosts[n].classic {

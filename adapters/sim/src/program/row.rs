@@ -1,0 +1,156 @@
+//! A line of a table: what one strategy takes in one kind of world.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ipns_sim::measure::{Measured, Published, Resolved, Round, Setting, measure};
+use serde::Serialize;
+
+use super::shares::Sorted;
+
+/// A line of the table.
+#[derive(Serialize)]
+pub(crate) struct Row {
+    pub(crate) servers: u32,
+    pub(crate) dead: f64,
+    pub(crate) strategy: &'static str,
+    rounds: usize,
+    publish: Times,
+    publish_ok: f64,
+    publish_rpcs: Spread,
+    publish_bytes: Spread,
+    acks: Spread,
+    resolve: Times,
+    first: Times,
+    resolve_ok: f64,
+    resolve_rpcs: Spread,
+    resolve_bytes: Spread,
+    /// The share of resolves that missed the newest record.
+    missed: f64,
+    /// The mean of what they said of that, if they said something.
+    claimed: Option<f64>,
+    pub(crate) events: u64,
+    /// The hashes of the worlds, folded.
+    pub(crate) trace: String,
+    /// Every publish and every resolve, in seconds.
+    #[serde(skip)]
+    pub(crate) times: [Vec<f64>; 2],
+}
+
+/// Seconds.
+#[derive(Serialize)]
+struct Times {
+    p50: f64,
+    p90: f64,
+    p99: f64,
+}
+
+#[derive(Serialize)]
+struct Spread {
+    p10: f64,
+    p50: f64,
+    p90: f64,
+}
+
+impl Times {
+    fn of(times: impl Iterator<Item = Duration>) -> Self {
+        let sorted = Sorted::new(times.map(|time| time.as_secs_f64()));
+        Self { p50: sorted.at(0.5), p90: sorted.at(0.9), p99: sorted.at(0.99) }
+    }
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let sorted = Sorted::new(values);
+        Self { p10: sorted.at(0.1), p50: sorted.at(0.5), p90: sorted.at(0.9) }
+    }
+}
+
+impl Row {
+    /// Measures in so many worlds.
+    pub(crate) fn measure(setting: &Setting, seeds: u64) -> Self {
+        let worlds = worlds(setting, seeds);
+        let rounds: Vec<&Round> = worlds.iter().flat_map(|world| &world.rounds).collect();
+        let published: Vec<&Published> = rounds.iter().filter_map(|round| round.publish.as_ref()).collect();
+        let resolved: Vec<&Resolved> = rounds.iter().filter_map(|round| round.resolve.as_ref()).collect();
+        let of_all = |count: usize| count as f64 / rounds.len() as f64;
+        let claims = resolved.iter().map(|resolved| resolved.miss_probability).sum::<Option<f64>>();
+        let of_resolved = |sum: f64| sum / resolved.len() as f64;
+        Self {
+            servers: setting.servers.count,
+            dead: setting.servers.stale_near,
+            strategy: setting.strategy.label(),
+            rounds: rounds.len(),
+            publish: Times::of(published.iter().map(|published| published.took)),
+            publish_ok: of_all(published.len()),
+            publish_rpcs: Spread::of(published.iter().map(|published| published.asked.questions as f64)),
+            publish_bytes: Spread::of(published.iter().map(|published| published.asked.bytes as f64)),
+            acks: Spread::of(published.iter().map(|published| f64::from(published.acks))),
+            resolve: Times::of(resolved.iter().map(|resolved| resolved.took)),
+            first: Times::of(resolved.iter().map(|resolved| resolved.first)),
+            resolve_ok: of_all(resolved.len()),
+            resolve_rpcs: Spread::of(resolved.iter().map(|resolved| resolved.asked.questions as f64)),
+            resolve_bytes: Spread::of(resolved.iter().map(|resolved| resolved.asked.bytes as f64)),
+            missed: of_resolved(resolved.iter().filter(|resolved| !resolved.newest).count() as f64),
+            claimed: claims.map(of_resolved),
+            events: worlds.iter().map(|world| world.events).sum(),
+            trace: format!("{:016x}", worlds.iter().fold(0, |all: u64, world| all.rotate_left(1) ^ world.trace)),
+            times: [
+                published.iter().map(|published| published.took.as_secs_f64()).collect(),
+                resolved.iter().map(|resolved| resolved.took.as_secs_f64()).collect(),
+            ],
+        }
+    }
+
+    /// What [`HEAD`] is above.
+    pub(crate) fn line(&self) -> String {
+        let times = |times: &Times| format!("{:.2} / {:.2} / {:.2}", times.p50, times.p90, times.p99);
+        let rpcs = |spread: &Spread| format!("{:.0} / {:.0}", spread.p50, spread.p90);
+        let kilobytes = |spread: &Spread| format!("{:.0}", spread.p50 / 1000.0);
+        format!(
+            "{:>7} {:>4.0}%  {:<12} | {:>21} {:>9} {:>4} {:>8} {:>5.1}% | {:>21} {:>21} {:>9} {:>4} {:>5.1}% {:>7.3}% {:>7}",
+            self.servers,
+            100.0 * self.dead,
+            self.strategy,
+            times(&self.publish),
+            rpcs(&self.publish_rpcs),
+            kilobytes(&self.publish_bytes),
+            format!("{:.0} / {:.0}", self.acks.p50, self.acks.p10),
+            100.0 * self.publish_ok,
+            times(&self.resolve),
+            times(&self.first),
+            rpcs(&self.resolve_rpcs),
+            kilobytes(&self.resolve_bytes),
+            100.0 * self.resolve_ok,
+            100.0 * self.missed,
+            self.claimed.map_or("-".into(), |claimed| format!("{:.3}%", 100.0 * claimed)),
+        )
+    }
+}
+
+/// Above the lines of a table.
+pub(crate) const HEAD: &str = "\
+SERVERS  DEAD  STRATEGY     | PUBLISH s 50 / 90 / 99 RPCs50/90   kB acks50/10   ok |  RESOLVE s 50 / 90 / 99  FIRST s 50 / 90 / 99 RPCs50/90   kB    ok   missed claimed";
+
+/// Measures in the worlds of all seeds, on all cores. The result does not depend on how many there are.
+fn worlds(setting: &Setting, seeds: u64) -> Vec<Measured> {
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return done;
+            }
+            done.push((seed, measure(setting, seed)));
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut done: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let joined = workers.into_iter().map(|worker| worker.join());
+        joined.flat_map(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    done.sort_by_key(|(seed, _)| *seed);
+    done.into_iter().map(|(_, measured)| measured).collect()
+}
