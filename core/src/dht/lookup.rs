@@ -66,6 +66,8 @@ struct Candidate {
     state: State,
     /// The only peer that told of it; `None` when we knew it ourselves or several told.
     teller: Option<Distance>,
+    /// Whether it is asked although its teller is not believed.
+    doubted: bool,
 }
 
 /// How the leads that only one peer gave turned out.
@@ -152,7 +154,9 @@ impl Lookup {
     }
 
     fn start(&mut self, distance: &Distance) -> Option<PeerInfo> {
+        let believed = self.candidates.get(distance).is_some_and(|candidate| self.is_believed(candidate));
         let candidate = self.candidates.get_mut(distance)?;
+        candidate.doubted = !believed;
         candidate.state = State::Asked;
         self.heard -= 1;
         self.asked += 1;
@@ -208,8 +212,7 @@ impl Lookup {
     /// Whether the k nearest peers known are the k nearest that there are, as far as the walk, or the density of the
     /// network, tells.
     pub(crate) fn knows_nearest(&self) -> bool {
-        let only_doubtful = self.out == 0 && self.answered >= self.params.k / 2 && self.pick_believed().is_none();
-        if only_doubtful || self.is_done() {
+        if self.has_only_doubtful() || self.is_done() {
             return true;
         }
         let (mut count, mut answered, mut sum) = (0, 0, 0.0);
@@ -224,6 +227,12 @@ impl Lookup {
         let scale = self.params.k as f64 / K_OF_FORMULAS;
         let as_dense = self.size.is_some_and(|size| sum / count as f64 <= MEAN_OF_NEAREST * scale / size);
         as_dense || answered >= SETTLED
+    }
+
+    /// Whether all that is left to be heard of are peers whose tellers are not believed. Nothing waits for those.
+    pub(crate) fn has_only_doubtful(&self) -> bool {
+        let waits = |candidate: &Candidate| candidate.state == State::Asked && !candidate.doubted;
+        self.answered > 0 && self.pick_believed().is_none() && !self.candidates.values().any(waits)
     }
 
     /// The peers that something for the k nearest is to be sent to now: the k nearest that are not dead or slow once
@@ -301,7 +310,7 @@ impl Lookup {
             return;
         }
         let round_trip = round_trip.unwrap_or(ROUND_TRIP_UNKNOWN);
-        self.candidates.insert(distance, Candidate { info, round_trip, state: State::Heard, teller });
+        self.candidates.insert(distance, Candidate { info, round_trip, state: State::Heard, teller, doubted: false });
         self.heard += 1;
         if self.heard > MAX_HEARD * self.params.k {
             let heard = |(_, candidate): &(&Distance, &Candidate)| candidate.state == State::Heard;
@@ -352,8 +361,11 @@ impl Lookup {
     }
 
     fn live_entries(&self) -> impl Iterator<Item = (&Distance, &Candidate)> + Clone {
-        self.candidates.iter().filter(|(_, candidate)| {
-            !matches!(candidate.state, State::Failed | State::Slow) && self.is_believed(candidate)
+        self.candidates.iter().filter(|(_, candidate)| match candidate.state {
+            State::Failed | State::Slow => false,
+            State::Heard => self.is_believed(candidate),
+            State::Asked => !candidate.doubted,
+            State::Answered => true,
         })
     }
 
@@ -364,7 +376,8 @@ impl Lookup {
             return None;
         }
         self.pick_believed().or_else(|| {
-            let wanted = self.out == 0 && self.answered < self.params.k;
+            let waits = |candidate: &Candidate| candidate.state == State::Asked && !candidate.doubted;
+            let wanted = self.answered < self.params.k && !self.candidates.values().any(waits);
             let heard = |(_, candidate): &(&Distance, &Candidate)| candidate.state == State::Heard;
             wanted.then(|| self.candidates.iter().find(heard).map(|(distance, _)| *distance)).flatten()
         })

@@ -110,6 +110,11 @@ impl Fanout {
         self.waiting.clear();
     }
 
+    /// Whether nobody is added any more, as it seems.
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.open
+    }
+
     /// Somebody may be added again.
     pub(crate) fn reopen(&mut self) {
         self.open = true;

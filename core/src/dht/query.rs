@@ -298,16 +298,18 @@ impl Query {
         {
             loop {
                 walk.lookup.targets().into_iter().for_each(|peer| send.add(peer));
-                if walk.lookup.knows_nearest() {
-                    send.close();
+                match walk.lookup.knows_nearest() {
+                    true => send.close(),
+                    false => send.reopen(),
+                }
+                if send.is_closed() && !walk.lookup.has_only_doubtful() {
                     break;
                 }
-                send.reopen();
                 while let Some(peer) = walk.lookup.next() {
                     self.out += 1;
                     actions.push(Action::Ask(peer, walk.request.clone(), Role::Walk));
                 }
-                if !walk.lookup.is_done() {
+                if send.is_closed() || !walk.lookup.is_done() {
                     break;
                 }
             }

@@ -582,3 +582,28 @@ fn the_region_of_a_published_name_stays_known() {
         assert!(dht.peers.book.get(&place).unwrap().is_fresh(world.now.monotonic, 600 * SECOND), "{n}");
     }
 }
+
+#[test]
+fn liars_among_a_few_hold_no_publish_up() {
+    let mut world = World::settled(23, 8, 8);
+    for liar in [3, 7] {
+        world.nodes[liar].behaviour = Behaviour::NamesNobody;
+    }
+    let publisher = Publisher::new(1);
+    for sequence in 1..6 {
+        let record = publisher.record(sequence, LIFETIME);
+        let begun = world.now.monotonic;
+        let walk = world.call(0, |dht, now| dht.walk(now, publisher.name()));
+        world.until(0, |event| matches!(event, Event::GetDone { query, .. } if *query == walk).then_some(()));
+        let put = world.call(0, |dht, now| dht.publish(now, &record));
+        let (tally, _) = world.until(0, |event| match event {
+            Event::PutDone { query, tally, .. } if *query == put => Some(*tally),
+            _ => None,
+        });
+        // All five honest ones have it, and the liars refuse it.
+        assert_eq!((tally.acked, tally.refused), (5, 2));
+        assert!(world.now.monotonic - begun < 10 * SECOND, "{:?}", world.now.monotonic - begun);
+        assert_eq!(get(&mut world, 5, publisher.name(), Until::Probable(1e-3)).0, Some(record));
+        world.run_for(30 * SECOND);
+    }
+}
