@@ -54,6 +54,6 @@ mod world;
 pub use classic::{Classic, Finished};
 pub use faults::Lie;
 pub use link::Links;
-pub use servers::Servers;
+pub use servers::{Churn, Servers};
 pub use witness::Violation;
 pub use world::{NodeId, Told, Traffic, World};

@@ -11,6 +11,10 @@ pub struct Links {
     pub median: Duration,
     /// The deviation of the logarithm.
     pub sigma: f64,
+    /// How many regions the nodes lie in; 1 for a world without.
+    pub regions: u32,
+    /// How many times longer the round trip between nodes of different regions is.
+    pub abroad: f64,
     /// How much a single message differs from its pair's round trip, as a share of it.
     pub jitter: f64,
     /// How many round trips a new connection takes.
@@ -32,6 +36,8 @@ impl Default for Links {
         Self {
             median: Duration::from_millis(130),
             sigma: 0.6,
+            regions: 1,
+            abroad: 1.0,
             jitter: 0.05,
             connect_round_trips: 1.0,
             dead_dial: Duration::from_secs(5),
@@ -47,7 +53,9 @@ impl Links {
     /// The round trip between two nodes.
     pub(crate) fn round_trip(&self, seed: u64, a: u32, b: u32) -> Duration {
         let pair = mix(&[seed, 1, a.min(b).into(), a.max(b).into()]);
-        self.median.mul_f64(libm::exp(self.sigma * normal(pair)))
+        let region = |n: u32| mix(&[seed, 4, n.into()]) % u64::from(self.regions.max(1));
+        let abroad = if region(a) == region(b) { 1.0 } else { self.abroad };
+        self.median.mul_f64(abroad * libm::exp(self.sigma * normal(pair)))
     }
 
     /// How long one message takes, one way.
@@ -79,5 +87,14 @@ mod tests {
         near(5_000, 130);
         near(9_000, 280);
         near(9_900, 525);
+    }
+
+    #[test]
+    fn other_regions_are_farther_away() {
+        let links = Links { sigma: 0.0, regions: 4, abroad: 3.0, ..Links::default() };
+        let all: Vec<Duration> = (1..4000).map(|n| links.round_trip(5, 0, n)).collect();
+        let at_home = all.iter().filter(|time| **time == links.median).count();
+        assert!((900..1100).contains(&at_home), "{at_home}");
+        assert!(all.iter().all(|time| *time == links.median || *time == 3 * links.median));
     }
 }

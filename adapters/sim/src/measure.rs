@@ -66,6 +66,8 @@ pub struct Setting {
     /// How many of the 20 nearest servers have lost a record when it is resolved: they were replaced. Of the public
     /// DHT's it is 3 after an hour, and 5 after ten.
     pub lost: usize,
+    /// How long after its publish a name is resolved, for servers that come and go.
+    pub age: Duration,
     /// How many names are published, updated and resolved in one world.
     pub rounds: u32,
 }
@@ -156,6 +158,7 @@ impl<'a> Bench<'a> {
         let publish = self.publish(round, 0).map(|(_, published)| published);
         let resolve = self.publish(round, 1).and_then(|(newest, _)| {
             self.world.lose(&newest, self.setting.lost);
+            self.world.run_for(self.setting.age);
             self.resolve(round + 1, name, &newest)
         });
         Round { publish, resolve }

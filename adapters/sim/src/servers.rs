@@ -29,15 +29,40 @@ pub struct Servers {
     pub stale_far: f64,
     /// The share of the entries of near buckets that are down: those small enough to hold all that there are.
     pub stale_near: f64,
+    /// How they come and go; `None` for those that stay.
+    pub churn: Option<Churn>,
     /// The protocol of their DHT.
     pub protocol: String,
+}
+
+/// How long servers stay, as a Weibull distribution. As many come as go; who comes back has lost what it kept.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Churn {
+    /// Below 1, most stay for a short time and some for very long.
+    pub shape: f64,
+    /// Two thirds are gone by then, whatever the shape.
+    pub scale: Duration,
+}
+
+impl Default for Churn {
+    /// What was measured on the public DHT.
+    fn default() -> Self {
+        Self { shape: 0.608, scale: Duration::from_secs(13_176) }
+    }
+}
+
+impl Churn {
+    /// How long somebody stays.
+    pub(crate) fn session(&self, chance: u64) -> Duration {
+        self.scale.mul_f64(libm::pow(-libm::log(1.0 - unit(chance)), 1.0 / self.shape))
+    }
 }
 
 impl Servers {
     /// So many servers of the public DHT, with as many stale entries as today's tables hold.
     pub fn new(count: u32) -> Self {
         let protocol = ipns_core::dht::PUBLIC_PROTOCOL.to_owned();
-        Self { count, stale_far: 0.04, stale_near: 0.15, protocol }
+        Self { count, stale_far: 0.04, stale_near: 0.15, churn: None, protocol }
     }
 
     /// The same with this share of stale entries everywhere.
@@ -337,6 +362,13 @@ mod tests {
             let named: BTreeSet<u32> = near.iter().flat_map(|n| population.closest(*n, &target)).chain([at]).collect();
             assert!(truth.iter().all(|n| named.contains(n)));
         }
+    }
+
+    #[test]
+    fn two_thirds_are_gone_after_the_scale() {
+        let churn = Churn::default();
+        let gone = (0..20_000).filter(|n| churn.session(mix(&[*n, 9])) < churn.scale).count();
+        assert!((12_500..12_800).contains(&gone), "{gone}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::host::{Asker, Host, Hosts};
 use crate::identity;
 use crate::link::Links;
 use crate::queue::Queue;
-use crate::servers::{Population, Servers};
+use crate::servers::{Churn, Population, Servers};
 use crate::witness::Witness;
 
 /// How long a signature takes.
@@ -68,12 +68,15 @@ enum What {
     /// A connection has come about: each side tells the other what it is.
     Connected(u32, u32),
     Wake(u32, u32),
+    /// A passive server goes, and another one comes.
+    Leave(u32),
 }
 
 /// A simulated network of engines. The same seed and the same calls give the same events, bit for bit.
 pub struct World {
     seed: u64,
     links: Links,
+    churn: Option<Churn>,
     now: Duration,
     /// Nodes below its size are passive; those from there on are hosts.
     servers: Population,
@@ -108,11 +111,13 @@ impl World {
 
     /// A world with passive servers, which are its first nodes; some of them are down.
     pub fn with_servers(seed: u64, links: Links, servers: &Servers) -> Self {
+        let churn = servers.churn;
         let servers = Population::new(seed, servers);
         let by_peer = (0..servers.len()).map(|n| (servers.info(n).id, n)).collect();
-        Self {
+        let mut world = Self {
             seed,
             links,
+            churn,
             now: Duration::ZERO,
             hosts: Hosts::after(servers.len()),
             servers,
@@ -131,7 +136,9 @@ impl World {
             counted: (Bytes::new(), Traffic::default()),
             groups: HashMap::new(),
             witness: None,
-        }
+        };
+        world.begin_churn();
+        world
     }
 
     /// The time since the world began.
@@ -375,6 +382,7 @@ impl World {
             }
             What::Ask { to, asker, request } => self.on_ask(to, asker, request),
             What::Connected(a, b) => self.on_connected(a, b),
+            What::Leave(n) => self.on_leave(n),
             What::Input(..) | What::Disk(..) | What::Wake(..) => {}
         }
     }

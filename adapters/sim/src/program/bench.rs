@@ -1,7 +1,7 @@
 //! `ipns-sim bench`.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipns_sim::measure::{Setting, Strategy, measure};
 use ipns_sim::{Links, Servers, World};
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
     drop(world);
     let (servers, strategy) = (Servers::new(args.servers), Strategy::Engine);
-    let setting = Setting { servers, links: Links::default(), strategy, lost: 0, rounds: 30 };
+    let setting = Setting { servers, links: Links::default(), strategy, lost: 0, age: Duration::ZERO, rounds: 30 };
     let begun = Instant::now();
     let events = measure(&setting, 1).events;
     let seconds = begun.elapsed().as_secs_f64();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipns_sim::measure::{Setting, Strategy};
 use ipns_sim::{Links, Servers};
@@ -62,6 +62,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
                     links: Links::default(),
                     strategy,
                     lost: args.lost,
+                    age: Duration::ZERO,
                     rounds: args.rounds,
                 };
                 let row = Row::measure(&setting, args.seeds);

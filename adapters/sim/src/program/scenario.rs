@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ipns_sim::measure::{Setting, Strategy};
-use ipns_sim::{Links, Servers};
+use ipns_sim::{Churn, Links, Servers};
 use serde::Deserialize;
 
 use super::compare::strategy;
@@ -38,6 +38,9 @@ struct Scenario {
     stale_far: Option<f64>,
     stale_near: Option<f64>,
     lost: Option<usize>,
+    /// Whether servers come and go, as on the public DHT.
+    churn: bool,
+    age_s: Option<u64>,
     rounds: Option<u32>,
     seeds: Option<u64>,
     strategies: Option<Vec<String>>,
@@ -49,6 +52,8 @@ struct Scenario {
 struct LinksFile {
     median_ms: Option<u64>,
     sigma: Option<f64>,
+    regions: Option<u32>,
+    abroad: Option<f64>,
     jitter: Option<f64>,
     connect_round_trips: Option<f64>,
     dead_dial_ms: Option<u64>,
@@ -65,6 +70,8 @@ impl LinksFile {
         let links = Links {
             median: millis(self.median_ms, usual.median),
             sigma: self.sigma.unwrap_or(usual.sigma),
+            regions: self.regions.unwrap_or(usual.regions),
+            abroad: self.abroad.unwrap_or(usual.abroad),
             jitter: self.jitter.unwrap_or(usual.jitter),
             connect_round_trips: self.connect_round_trips.unwrap_or(usual.connect_round_trips),
             dead_dial: millis(self.dead_dial_ms, usual.dead_dial),
@@ -78,6 +85,7 @@ impl LinksFile {
             false => Err(format!("links.{what} is {value}, and not from 0 to {most}")),
         };
         within("sigma", links.sigma, 3.0)?;
+        within("abroad", links.abroad, 100.0)?;
         within("jitter", links.jitter, 1.0)?;
         within("connect_round_trips", links.connect_round_trips, 100.0)?;
         within("loss", links.loss, 1.0)?;
@@ -100,14 +108,17 @@ impl Scenario {
         if !(0.0..=0.9).contains(&stale_far) || !(0.0..=0.9).contains(&stale_near) {
             return Err("stale_far and stale_near are from 0 to 0.9".into());
         }
-        let servers = Servers { stale_far, stale_near, ..usual };
+        let churn = self.churn.then(Churn::default);
+        let servers = Servers { stale_far, stale_near, churn, ..usual };
+        let age = Duration::from_secs(self.age_s.unwrap_or(0));
         let labels = self.strategies.clone();
         let labels = labels.unwrap_or_else(|| Strategy::ALL.map(|strategy| strategy.label().to_owned()).to_vec());
         let links = self.links.links()?;
         let setting = |label: &String| {
             let strategy = strategy(label).map_err(|error| format!("`{label}` is no strategy: {error}"))?;
             let (servers, links) = (servers.clone(), links.clone());
-            Ok(Setting { servers, links, strategy, lost: self.lost.unwrap_or(3), rounds: self.rounds.unwrap_or(6) })
+            let (lost, rounds) = (self.lost.unwrap_or(3), self.rounds.unwrap_or(6));
+            Ok(Setting { servers, links, strategy, lost, age, rounds })
         };
         let settings = labels.iter().map(setting).collect::<Result<_, String>>()?;
         Ok((settings, args.seeds.or(self.seeds).unwrap_or(20)))

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{NodeId, World};
+use super::{NodeId, What, World};
+use crate::dice::unit;
 use crate::faults::{Liar, Lie};
 use crate::witness::{Violation, Witness};
 
@@ -20,6 +21,30 @@ impl World {
     pub(super) fn is_cut(&self, a: u32, b: u32) -> bool {
         let group = |n: u32| self.groups.get(&n).copied().unwrap_or(0);
         !self.groups.is_empty() && group(a) != group(b)
+    }
+
+    /// Every server that is up is somewhere in its stay.
+    pub(super) fn begin_churn(&mut self) {
+        let Some(churn) = self.churn else { return };
+        for n in 0..self.servers.len() {
+            if self.servers.is_up(n) {
+                let (session, spent) = (churn.session(self.chance()), unit(self.chance()));
+                self.queue.push(session.mul_f64(spent), What::Leave(n));
+            }
+        }
+    }
+
+    pub(super) fn on_leave(&mut self, n: u32) {
+        let Some(churn) = self.churn else { return };
+        self.note(&[10, n.into()]);
+        self.set_server(NodeId(n), false);
+        let (len, start) = (u64::from(self.servers.len()), self.chance());
+        let comes = (0..len).map(|step| (start.wrapping_add(step) % len) as u32).find(|n| !self.servers.is_up(*n));
+        if let Some(comes) = comes {
+            self.set_server(NodeId(comes), true);
+            let session = churn.session(self.chance());
+            self.queue.push(self.now + session, What::Leave(comes));
+        }
     }
 
     /// Has a node with an engine lie, or be honest again; over restarts, too.
