@@ -1,0 +1,177 @@
+//! The program `race`: this engine against libp2p-kad, in one network of libp2p-kad servers at the distances of the
+//! internet, some of them dead.
+//!
+//! All of it is one process on loopback. Before each server stands a proxy that takes as long as the internet would, and
+//! its address is the only one that is known. A dead server takes connections and never answers, so that whoever dials
+//! it waits as long as it waits for anybody.
+//!
+//! Two nodes race for each side, one publishes and one resolves:
+//!
+//! - `ipns`: this engine's DHT client with the defaults of `NodeConfig`. Connections stay open for 60 s when idle, 192 of
+//!   them at most; a dial may take 5 s; a publish is a success with 10 acks.
+//! - `libp2p-kad`: `kad::Behaviour` in a client's swarm with the defaults of libp2p, by the bridge of `ipns-libp2p`.
+//!   Connections stay open for 10 s when idle; a dial and a question may take 10 s each, a query 60 s; the table is
+//!   refreshed every 5 min. A put waits for all 20 peers. A get ends with 16 records, where kad of itself would ask on
+//!   (`--kad-records 0`). Its publisher looks for no newer record first, unless it is told to by `--kad-reads`: that is
+//!   less work than this engine does, and what applications of libp2p-kad do today.
+//!
+//! Both join through the same servers and then look up the same number of random keys: routing tables, and what each
+//! knows of round trips and of dead peers, are warm. Names are fresh: no record is known to anyone. Operations run one
+//! at a time, and the next begins when nothing of the last is under way. Connections are as each side has kept them, or,
+//! with `--cold`, all closed before each operation, as it is in a network of thousands where hardly any server has been
+//! met of late. A network of a few hundred is small: routing tables know much of it, and more of its dead the longer it
+//! runs.
+//!
+//! A connection to a server is four sockets: `ulimit -n` must allow some thousands.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program prints its results, and how far it is")]
+
+mod contestant;
+mod cpu;
+mod dice;
+mod failure;
+mod kad;
+mod network;
+mod pipe;
+mod proxy;
+mod report;
+mod rounds;
+mod shares;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use contestant::{Contestant, Kind};
+use dice::Dice;
+use failure::Failure;
+use network::{Network, Plan};
+use report::{Ratio, Report, Row, Setting};
+
+/// Publishes and resolves with this engine and with libp2p-kad in the same network of real servers, and compares.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// How many servers live
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(4..=2_000))]
+    nodes: u32,
+    /// The share of all servers that are dead and still in routing tables, from 0 to 0.9
+    #[arg(long, default_value = "0.10", value_parser = share)]
+    dead: f64,
+    /// How many names each side publishes and resolves
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: u32,
+    /// What the network, the round trips and the names are drawn from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The median of the round trips to servers
+    #[arg(long, default_value_t = 130, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    median_rtt_ms: u64,
+    /// The deviation of the logarithm of round trips, from 0 to 2
+    #[arg(long, default_value = "0.6", value_parser = deviation)]
+    sigma: f64,
+    /// How many random keys each node looks up before the race
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    warm_up: u32,
+    /// Close all connections before each operation
+    #[arg(long)]
+    cold: bool,
+    /// Let libp2p-kad, too, look for a newer record before it publishes
+    #[arg(long)]
+    kad_reads: bool,
+    /// After how many records a get of libp2p-kad is ended: as many as the bridge's default; 0 for all that kad asks for
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    kad_records: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    within(text, 0.9)
+}
+
+fn deviation(text: &str) -> Result<f64, String> {
+    within(text, 2.0)
+}
+
+fn within(text: &str, most: f64) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.0..=most).contains(&number) { Ok(number) } else { Err(format!("not from 0 to {most}")) }
+}
+
+/// By how many servers the contestants join.
+const ENTRANCES: usize = 4;
+/// The purposes of dice, beside those of the network.
+const ENTRANCE: u64 = 11;
+const CONTESTANTS: u64 = 12;
+const NAMES: u64 = 13;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let report = match run(&args).await {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if args.json {
+        println!("{}", serde_json::json!(report));
+    } else {
+        println!("{report}");
+    }
+    ExitCode::SUCCESS
+}
+
+async fn run(args: &Args) -> Result<Report, Failure> {
+    let plan = Plan {
+        nodes: args.nodes as usize,
+        dead: args.dead,
+        median: Duration::from_millis(args.median_rtt_ms),
+        sigma: args.sigma,
+        seed: args.seed,
+    };
+    let network = Network::start(&plan).await?;
+    let tables = network.tables().await?;
+    network.lengthen();
+    let entrances = network.entrances(ENTRANCES, &mut Dice::new(args.seed, ENTRANCE));
+    let mut dice = Dice::new(args.seed, CONTESTANTS);
+    let mut contestants = Vec::new();
+    for kind in [Kind::Ipns, Kind::Kad { reads: args.kad_reads, records: args.kad_records as usize }] {
+        let begun = Instant::now();
+        contestants.push(Contestant::start(kind, &entrances, args.warm_up as usize, &mut dice).await?);
+        eprintln!("{} is warm after {:.1} s", kind.label(), begun.elapsed().as_secs_f64());
+    }
+    let (begun, used) = (Instant::now(), cpu::used());
+    let mut names = Dice::new(args.seed, NAMES);
+    let laps = rounds::race(&network, &contestants, args.rounds as usize, args.cold, &mut names).await?;
+    let elapsed = begun.elapsed();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    let cpu = used.zip(cpu::used()).map(|(before, after)| (after - before).as_secs_f64());
+    let rows: Vec<Row> =
+        contestants.iter().zip(&laps).map(|(contestant, laps)| Row::of(contestant.kind.label(), laps)).collect();
+    let [ipns, kad] = &rows[..] else { return Err("there are not two sides".into()) };
+    Ok(Report {
+        setting: Setting {
+            nodes: plan.nodes,
+            dead: plan.dead,
+            dead_entries: tables.dead,
+            table_entries: tables.entries,
+            rounds: args.rounds as usize,
+            seed: args.seed,
+            median_rtt_ms: args.median_rtt_ms,
+            sigma: args.sigma,
+            cold: args.cold,
+            kad_reads: args.kad_reads,
+            kad_records: args.kad_records,
+        },
+        ratio: Ratio::of(kad, ipns),
+        contestants: rows,
+        cpu: cpu.map(|used| used / elapsed.as_secs_f64() / cores),
+        seconds: elapsed.as_secs_f64(),
+    })
+}

@@ -1,0 +1,194 @@
+//! The result, as a table and as JSON.
+
+use std::fmt::{self, Display, Formatter};
+
+use serde::Serialize;
+
+use crate::rounds::{Cost, Lap};
+use crate::shares::Spread;
+
+/// All that was measured.
+#[derive(Serialize)]
+pub(crate) struct Report {
+    pub(crate) setting: Setting,
+    pub(crate) contestants: Vec<Row>,
+    /// How many times as long kad takes as this engine.
+    pub(crate) ratio: Ratio,
+    /// The share of all cores that the process used during the race; a busy machine would measure itself.
+    pub(crate) cpu: Option<f64>,
+    /// How long the race took, in seconds.
+    pub(crate) seconds: f64,
+}
+
+/// What was measured in.
+#[derive(Serialize)]
+pub(crate) struct Setting {
+    pub(crate) nodes: usize,
+    pub(crate) dead: f64,
+    /// The share of entries of the servers' routing tables that are dead, and how many the median table has.
+    pub(crate) dead_entries: f64,
+    pub(crate) table_entries: usize,
+    pub(crate) rounds: usize,
+    pub(crate) seed: u64,
+    pub(crate) median_rtt_ms: u64,
+    pub(crate) sigma: f64,
+    pub(crate) cold: bool,
+    pub(crate) kad_reads: bool,
+    pub(crate) kad_records: u32,
+}
+
+/// What one contestant did. Times are in seconds.
+#[derive(Serialize)]
+pub(crate) struct Row {
+    contestant: &'static str,
+    publish: Publishes,
+    resolve: Resolves,
+}
+
+#[derive(Serialize)]
+struct Publishes {
+    seconds: Spread,
+    acks: Spread,
+    holders: Spread,
+    /// Holders among the 20 nearest of the living.
+    nearest: Spread,
+    cost: Costs,
+    ok: f64,
+}
+
+#[derive(Serialize)]
+struct Resolves {
+    first: Spread,
+    seconds: Spread,
+    cost: Costs,
+    ok: f64,
+}
+
+#[derive(Serialize)]
+struct Costs {
+    requests: Spread,
+    dials: Spread,
+    dead_dials: Spread,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Ratio {
+    publish: Spread,
+    first: Spread,
+    resolve: Spread,
+}
+
+impl Costs {
+    fn of<'a>(costs: impl Iterator<Item = &'a Cost> + Clone) -> Self {
+        let spread = |of: fn(&Cost) -> u64| Spread::of(costs.clone().map(|cost| of(cost) as f64));
+        Self {
+            requests: spread(|cost| cost.requests),
+            dials: spread(|cost| cost.dials),
+            dead_dials: spread(|cost| cost.dead_dials),
+        }
+    }
+}
+
+impl Row {
+    /// Failures are in no time, but in the shares of what went well.
+    pub(crate) fn of(contestant: &'static str, laps: &[Lap]) -> Self {
+        let published = || laps.iter().map(|lap| &lap.publish).filter(|publish| publish.published.acks.is_some());
+        let resolved = || laps.iter().map(|lap| &lap.resolve).filter(|resolve| resolve.right);
+        let share = |count: usize| count as f64 / laps.len().max(1) as f64;
+        Self {
+            contestant,
+            publish: Publishes {
+                seconds: Spread::of(published().map(|publish| publish.published.took.as_secs_f64())),
+                acks: Spread::of(published().filter_map(|publish| publish.published.acks.map(f64::from))),
+                holders: Spread::of(laps.iter().map(|lap| lap.publish.holders as f64)),
+                nearest: Spread::of(laps.iter().map(|lap| lap.publish.nearest as f64)),
+                cost: Costs::of(laps.iter().map(|lap| &lap.publish.cost)),
+                ok: share(published().count()),
+            },
+            resolve: Resolves {
+                first: Spread::of(resolved().filter_map(|resolve| Some(resolve.resolved.first?.as_secs_f64()))),
+                seconds: Spread::of(resolved().map(|resolve| resolve.resolved.took.as_secs_f64())),
+                cost: Costs::of(laps.iter().map(|lap| &lap.resolve.cost)),
+                ok: share(resolved().count()),
+            },
+        }
+    }
+}
+
+impl Ratio {
+    pub(crate) fn of(kad: &Row, ipns: &Row) -> Self {
+        Self {
+            publish: kad.publish.seconds.over(ipns.publish.seconds),
+            first: kad.resolve.first.over(ipns.resolve.first),
+            resolve: kad.resolve.seconds.over(ipns.resolve.seconds),
+        }
+    }
+}
+
+const HEAD: &str = "\
+CONTESTANT | PUBLISH s 50/90  ACKS HOLDERS NEAREST RPCs DIALS DEAD     OK | FIRST s 50/90  RESOLVE s 50/90  RPCs DIALS DEAD     OK";
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let setting = &self.setting;
+        writeln!(
+            f,
+            "{} living servers, {:.0}% of all dead ({:.1}% of the {} entries of a table), round trips of {} ms (sigma {}), {}, \
+             seed {}",
+            setting.nodes,
+            100.0 * setting.dead,
+            100.0 * setting.dead_entries,
+            setting.table_entries,
+            setting.median_rtt_ms,
+            setting.sigma,
+            if setting.cold { "no connection open at first" } else { "connections kept as by default" },
+            setting.seed,
+        )?;
+        writeln!(f, "{HEAD}")?;
+        for row in &self.contestants {
+            writeln!(f, "{row}")?;
+        }
+        let times = |spread: Spread| format!("{} / {}", number(spread.p50, 1), number(spread.p90, 1));
+        let Ratio { publish, first, resolve } = &self.ratio;
+        writeln!(
+            f,
+            "kad / ipns, at p50 / p90: publish {}, first value {}, resolve {}",
+            times(*publish),
+            times(*first),
+            times(*resolve)
+        )?;
+        let cpu = self.cpu.map_or("-".into(), |share| format!("{:.0}%", 100.0 * share));
+        write!(f, "{} rounds in {:.0} s, {cpu} of the processors used", setting.rounds, self.seconds)
+    }
+}
+
+impl Display for Row {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let times = |spread: Spread| format!("{} / {}", number(spread.p50, 2), number(spread.p90, 2));
+        let count = |spread: Spread| number(spread.p50, 0);
+        let (publish, resolve) = (&self.publish, &self.resolve);
+        write!(
+            f,
+            "{:<10} | {:>15} {:>5} {:>7} {:>7} {:>4} {:>5} {:>4} {:>5.1}% | {:>13} {:>16} {:>5} {:>5} {:>4} {:>5.1}%",
+            self.contestant,
+            times(publish.seconds),
+            count(publish.acks),
+            count(publish.holders),
+            count(publish.nearest),
+            count(publish.cost.requests),
+            count(publish.cost.dials),
+            count(publish.cost.dead_dials),
+            100.0 * publish.ok,
+            times(resolve.first),
+            times(resolve.seconds),
+            count(resolve.cost.requests),
+            count(resolve.cost.dials),
+            count(resolve.cost.dead_dials),
+            100.0 * resolve.ok,
+        )
+    }
+}
+
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or("-".into(), |value| format!("{value:.digits$}"))
+}
