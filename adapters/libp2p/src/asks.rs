@@ -349,9 +349,11 @@ impl Asks {
     fn start_dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, mut tried: Vec<Multiaddr>) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         tried.extend(addresses.iter().cloned());
+        // As identify writes them: what both know would be dialled twice otherwise.
+        let addresses = addresses.into_iter().map(|address| address.with_p2p(peer).unwrap_or_else(|address| address));
         let options = DialOpts::peer_id(peer)
             .condition(PeerCondition::DisconnectedAndNotDialing)
-            .addresses(addresses)
+            .addresses(addresses.collect())
             .extend_addresses_through_behaviour()
             .build();
         entry.dial = Dial::Ours { connection: options.connection_id(), tried };

@@ -56,7 +56,8 @@ pub struct BridgeConfig {
     /// After how many records a get is ended. libp2p's kad has no quorum of its own and would ask on. 0 for no end.
     pub get_records: usize,
     /// After how many acknowledgements a put is ended. Peers that have not been asked by then are not asked any more,
-    /// so anything but `All` leaves the record with fewer peers.
+    /// so anything but `All` leaves the record with fewer peers. With the time-outs of libp2p's defaults one of twenty is
+    /// often lost, and `All` missed: the tally says how many took the record.
     pub put_quorum: Quorum,
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipns_core::dht::{Request, Response};
 use ipns_core::routing::{NetCommand, NetEvent, RouterId};
+use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId};
 
 use crate::world::*;
@@ -105,5 +106,31 @@ async fn idle_connections_close_and_nothing_is_left() {
             asker.usage_is(|usage| usage == Default::default()).await;
             server.usage_is(|usage| usage == Default::default()).await;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_identify_knows_too_is_dialled_once() {
+    let (mut asker, mut server) = (Party::new().await, Party::new().await);
+    server.serve(PUBLIC, converse);
+    let at = [server.address(Over::Tcp), server.address(Over::Quic)];
+    for round in 0..4 {
+        assert_eq!(asker.asked(&server, Over::Tcp, Request::Ping).await, Ok(Response::Ping));
+        knows(&mut asker, server.peer, &at, &[PUBLIC]).await;
+        let other = server.peer;
+        asker.act(move |swarm| swarm.disconnect_peer_id(other).unwrap()).await;
+        asker.usage_is(|usage| usage == Default::default()).await;
+        let mut dials = 0;
+        server
+            .swarm_until(|event| match event {
+                SwarmEvent::IncomingConnection { local_addr, .. } if local_addr == at[0] => {
+                    dials += 1;
+                    None
+                }
+                SwarmEvent::ConnectionClosed { num_established: 0, .. } => Some(()),
+                _ => None,
+            })
+            .await;
+        assert_eq!(dials, 1, "in round {round}");
     }
 }
