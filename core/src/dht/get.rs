@@ -14,7 +14,7 @@ pub enum Until {
     /// At the first valid record.
     First,
     /// When the probability that a newer record was missed is at most this (0 to 1), as
-    /// [`miss_probability`] tells it.
+    /// [`miss_probability`] tells it. Once a peer sent a record that is not valid, 16 of the nearest must answer.
     Probable(f64),
     /// When this many of the peers nearest to the name have answered, with a record or without. 16 is the strict
     /// mode of the IPNS spec.
@@ -28,7 +28,8 @@ pub enum Until {
 pub struct Freshness {
     /// Peers that answered, with a record or without.
     pub answers: usize,
-    /// Peers among the k nearest that answered: those that should hold the record.
+    /// Peers among the k nearest that answered: those that should hold the record. On a public DHT at most two of one
+    /// network (an IPv4 /16, an IPv6 /32) count.
     pub answers_near: usize,
     /// Peers that hold the best record.
     pub holders: usize,
@@ -49,6 +50,9 @@ pub fn miss_probability(k: usize, holders: usize, answers: usize) -> f64 {
     let without = k.saturating_sub(holders);
     (0..answers.min(k)).map(|n| without.saturating_sub(n) as f64 / (k - n) as f64).product()
 }
+
+/// So many of the nearest must answer once one of them deceived: the strict mode of the IPNS spec.
+const STRICT: usize = 16;
 
 /// What one peer's answer said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,10 +133,16 @@ impl Get {
     pub(crate) fn is_satisfied(&self, k: usize, holders: usize, near: Option<usize>) -> bool {
         match self.until {
             Until::First => self.best.is_some() && self.held.values().any(|held| *held == Held::Best),
+            Until::Probable(_) if self.is_deceived() => near.is_some_and(|near| near >= STRICT.min(k)),
             Until::Probable(p) => near.is_some_and(|near| miss_probability(k, holders, near) <= p),
             Until::Answers(n) => near.is_some_and(|near| near >= n),
             Until::Complete => false,
         }
+    }
+
+    /// Whether somebody sent a record that is not valid: then peers are no random sample any more.
+    pub(crate) fn is_deceived(&self) -> bool {
+        self.held.values().any(|held| *held == Held::Invalid)
     }
 
     pub(crate) fn freshness(&self, k: usize, holders: usize, near: Option<usize>, complete: bool) -> Freshness {
@@ -245,6 +255,17 @@ mod tests {
         assert!(get(Until::Answers(16)).is_satisfied(20, 15, Some(16)));
         assert!(!get(Until::Answers(16)).is_satisfied(20, 15, Some(15)));
         assert!(!get(Until::Complete).is_satisfied(20, 15, Some(20)));
+    }
+
+    #[test]
+    fn once_deceived_a_few_answers_are_not_enough() {
+        let publisher = Publisher::new(1);
+        let mut get = Get::new(publisher.name(), Until::Probable(1e-3), true, None);
+        get.on_answer(checks(), peer(1), Some(&wire(&publisher.record(2, 100))));
+        assert!(get.is_satisfied(20, 15, Some(5)));
+        get.on_answer(checks(), peer(2), Some(&wire(&publisher.record(9, -1))));
+        assert!(!get.is_satisfied(20, 15, Some(15)) && get.is_satisfied(20, 15, Some(16)));
+        assert!(get.is_satisfied(5, 4, Some(5)));
     }
 
     proptest! {

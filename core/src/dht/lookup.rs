@@ -11,10 +11,11 @@
 //! names several peers that turn out dead is not believed alone any more, and the number of questions is bounded.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 
+use super::address::Group;
 use super::key::{Distance, Key};
 use super::message::{MAX_PEERS, PeerInfo};
 use super::peers::Lead;
@@ -25,6 +26,8 @@ const BAD_LEADS: u32 = 3;
 const SETTLED: usize = 4;
 /// So many more of the nearest are asked than are wanted: the fastest of them are enough.
 const SPARE: usize = 4;
+/// So many answers from one network count for how much was heard: as many of its peers as a bucket takes.
+const MAX_OF_GROUP: usize = 2;
 /// The questions of one lookup, in units of k.
 const BUDGET: usize = 16;
 /// The peers that are heard of and not asked yet, in units of k.
@@ -68,6 +71,8 @@ struct Candidate {
     teller: Option<Distance>,
     /// Whether it is asked although its teller is not believed.
     doubted: bool,
+    /// The networks that it answered from.
+    groups: BTreeSet<Group>,
 }
 
 /// How the leads that only one peer gave turned out.
@@ -164,6 +169,18 @@ impl Lookup {
         Some(candidate.info.clone())
     }
 
+    /// Whoever deceives is near: all of the nearest are asked, and not only the first few.
+    pub(crate) fn widen(&mut self) {
+        self.wanted = None;
+    }
+
+    /// The peer answered from these networks. Many answers from one of them count as few.
+    pub(crate) fn answered_from(&mut self, peer: &PeerId, groups: BTreeSet<Group>) {
+        if let Some(candidate) = self.candidates.get_mut(&Key::of_peer(peer).distance(&self.target)) {
+            candidate.groups = groups;
+        }
+    }
+
     /// The peer answered and named these as nearer. Peers without an address are of no use and skipped.
     pub(crate) fn answered(&mut self, peer: &PeerId, closer: &[Lead]) {
         let Some(distance) = self.settle(peer, State::Answered) else {
@@ -192,14 +209,14 @@ impl Lookup {
         nearest.peek().is_some() && nearest.all(|candidate| candidate.state == State::Answered)
     }
 
-    /// How many of the peers that are near enough to be among the k nearest have answered; `None` while it is not known
-    /// how near that is.
+    /// How many of the peers that are near enough to be among the k nearest have answered, of each network at most a few;
+    /// `None` while it is not known how near that is.
     pub(crate) fn answers_near(&self) -> Option<usize> {
         let answered = |candidate: &&Candidate| candidate.state == State::Answered;
-        let among_known = || self.live().take(self.params.k).filter(answered).count();
+        let among_known = || spread(self.live().take(self.params.k).filter(answered));
         let within = self.radius(SURELY_NEAR).map(|radius| {
             let near = self.candidates.range(..=radius).map(|(_, candidate)| candidate);
-            near.filter(answered).count()
+            spread(near.filter(answered))
         });
         within.max(self.has_converged().then(among_known))
     }
@@ -310,7 +327,10 @@ impl Lookup {
             return;
         }
         let round_trip = round_trip.unwrap_or(ROUND_TRIP_UNKNOWN);
-        self.candidates.insert(distance, Candidate { info, round_trip, state: State::Heard, teller, doubted: false });
+        self.candidates.insert(
+            distance,
+            Candidate { info, round_trip, state: State::Heard, teller, doubted: false, groups: BTreeSet::new() },
+        );
         self.heard += 1;
         if self.heard > MAX_HEARD * self.params.k {
             let heard = |(_, candidate): &(&Distance, &Candidate)| candidate.state == State::Heard;
@@ -394,12 +414,25 @@ impl Lookup {
     }
 }
 
+/// How many of these count: of each network at most [`MAX_OF_GROUP`], because whoever wants to be all that is near to a
+/// name makes up peers, but hardly networks.
+fn spread<'a>(answered: impl Iterator<Item = &'a Candidate>) -> usize {
+    let mut counts: BTreeMap<&Group, usize> = BTreeMap::new();
+    let counted = answered.filter(|candidate| {
+        let fits = candidate.groups.iter().all(|group| counts.get(group).is_none_or(|count| *count < MAX_OF_GROUP));
+        if fits {
+            candidate.groups.iter().for_each(|group| *counts.entry(group).or_default() += 1);
+        }
+        fits
+    });
+    counted.count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dht::testing::{address, peer};
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
     const PARAMS: Params = Params { k: 20, alpha: 10, beta: 3 };
 
@@ -536,6 +569,19 @@ mod tests {
         // A nearer one that was not known before is a target all the same.
         lookup.failed(&near[4].id);
         assert_eq!(lookup.targets().last(), Some(&near[20]));
+    }
+
+    #[test]
+    fn many_answers_from_one_network_count_as_few() {
+        let order = sorted(1..=40);
+        let mut lookup = lookup(1..=40);
+        take(&mut lookup);
+        for (place, n) in order[..8].iter().enumerate() {
+            lookup.answered(&peer(*n), &[]);
+            let network = if place < 5 { 100 } else { place as u8 };
+            lookup.answered_from(&peer(*n), BTreeSet::from([Group::V4([10, network])]));
+        }
+        assert_eq!(lookup.answers_near(), Some(2 + 3));
     }
 
     #[test]

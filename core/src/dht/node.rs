@@ -595,12 +595,14 @@ impl Dht {
             Purpose::Query(query, role) => {
                 let named = result.as_ref().map(|answer| answer.closer()).unwrap_or_default();
                 let leads = self.peers.leads(now.monotonic, named);
+                let groups = if self.config.diversity { self.peers.groups(&peer) } else { BTreeSet::new() };
                 let result = result.map(|answer| self.with_allowed_providers(answer));
                 let answer = Answer {
                     role,
                     peer: &peer.id,
                     request: &request,
                     result: result.as_ref().map_err(|error| *error),
+                    groups: &groups,
                     leads: &leads,
                 };
                 self.run(now, query, |query, context, actions| query.on_answer(context, answer, actions));

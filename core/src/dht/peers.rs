@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-use super::address::{AddressPolicy, AsnLookup, groups, tidy};
+use super::address::{AddressPolicy, AsnLookup, Group, groups, tidy};
 use super::book::{Book, Known};
 use super::key::{Distance, Key};
 use super::message::{MAX_PEERS, PeerInfo};
@@ -182,6 +182,14 @@ impl Peers {
         }
         let spare = self.table.failed(now, &key, fault)?;
         Some(PeerInfo { id: spare, addresses: self.addresses(&spare) })
+    }
+
+    /// The networks that a peer is in.
+    pub(crate) fn groups(&self, peer: &PeerInfo) -> BTreeSet<Group> {
+        match peer.addresses.is_empty() {
+            true => groups(&self.addresses(&peer.id), self.asn.as_ref()),
+            false => groups(&peer.addresses, self.asn.as_ref()),
+        }
     }
 
     fn is_absent(&mut self, now: Duration, key: Key) {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p_identity::PeerId;
 
+use super::address::Group;
 use super::bootstrap::Upkeep;
 use super::get::Get;
 use super::lookup::Lookup;
@@ -53,6 +54,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) peer: &'a PeerId,
     pub(crate) request: &'a Request,
     pub(crate) result: Result<&'a Response, RpcError>,
+    /// The networks that the peer is in, where that matters.
+    pub(crate) groups: &'a BTreeSet<Group>,
     /// The peers that the answer names, made fit for use.
     pub(crate) leads: &'a [Lead],
 }
@@ -205,9 +208,12 @@ impl Query {
         let Some(walk) = &mut self.walk else {
             return;
         };
-        let (query, Answer { peer, result, leads, .. }) = (self.id, answer);
+        let (query, Answer { peer, result, leads, groups, .. }) = (self.id, answer);
         match result {
-            Ok(_) => walk.lookup.answered(peer, leads),
+            Ok(_) => {
+                walk.lookup.answered(peer, leads);
+                walk.lookup.answered_from(peer, groups.clone());
+            }
             Err(_) => walk.lookup.failed(peer),
         }
         match (&mut walk.goal, result) {
@@ -217,6 +223,9 @@ impl Query {
                 {
                     let record = Box::new(best.clone());
                     actions.push(Action::Tell(Event::Found { query, record, from: *peer }));
+                }
+                if get.is_deceived() {
+                    walk.lookup.widen();
                 }
                 if self.stage == Stage::Done {
                     walk.correct(context, actions, &mut self.out);
@@ -486,7 +495,8 @@ mod tests {
         leads: &[Lead],
     ) -> (Vec<PeerId>, Vec<Event>) {
         let (peer, request) = (&peer(from), &Request::Ping);
-        let answer = Answer { role, peer, request, result, leads };
+        let groups = &BTreeSet::new();
+        let answer = Answer { role, peer, request, result, groups, leads };
         act(query, |query, actions| query.on_answer(&CONTEXT, answer, actions))
     }
 
