@@ -24,6 +24,8 @@ pub struct DhtHealth {
     pub health: Health,
     /// Since the last answer of any peer, if there was one.
     pub last_answer: Option<Duration>,
+    /// How long ago a crawl was last complete, for a node that crawls.
+    pub crawled: Option<Duration>,
     /// Whether the node serves others.
     pub serving: bool,
     /// What it keeps for others and has in flight.

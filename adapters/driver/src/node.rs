@@ -483,6 +483,7 @@ impl Node {
             label: self.labels.get(usize::from(router.0)).cloned().unwrap_or_default(),
             health,
             last_answer: health.last_answer.map(|at| now.saturating_sub(at)),
+            crawled: health.crawled.map(|at| now.saturating_sub(at)),
             serving: self.serving.contains(&router),
             usage,
         };

@@ -108,6 +108,10 @@ pub struct HealthReport {
     pub live: usize,
     /// Servers remembered.
     pub known: usize,
+    /// How many servers the DHT has, as far as lookups or a crawl tell.
+    pub size: Option<u64>,
+    /// Since all servers were last known, in seconds, for a node that crawls.
+    pub crawled_s: Option<u64>,
     /// Since the last answer of any peer, in seconds.
     pub last_answer_s: Option<u64>,
     /// Records kept for others.
@@ -129,6 +133,8 @@ impl From<&DhtHealth> for HealthReport {
             table: dht.health.table,
             live: dht.health.live,
             known: dht.health.known,
+            size: dht.health.size.map(|size| size as u64),
+            crawled_s: dht.crawled.map(|since| since.as_secs()),
             last_answer_s: dht.last_answer.map(|since| since.as_secs()),
             records: dht.usage.values,
             providers: dht.usage.providers,

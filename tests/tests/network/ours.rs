@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipns_core::dht::{self, Mode, PeerInfo, Standing};
+use ipns_core::dht::{self, Coverage, Crawling, Mode, PeerInfo, Standing};
 use ipns_core::engine::{Publication, Publish, PublishError, Resolution, Resolve, ResolveError};
 use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::routing::{Router, RouterId};
@@ -22,6 +22,8 @@ pub(crate) struct Options {
     pub(crate) seed: u8,
     pub(crate) protocols: Vec<String>,
     pub(crate) mode: Mode,
+    /// Which servers it keeps known.
+    pub(crate) coverage: Coverage,
     pub(crate) bootstrap: Vec<PeerInfo>,
     pub(crate) listen: Vec<&'static str>,
     pub(crate) store: MemoryStore,
@@ -55,6 +57,7 @@ impl Options {
             seed,
             protocols: vec![dht::PUBLIC_PROTOCOL.to_owned()],
             mode: Mode::Server,
+            coverage: Coverage::Table,
             bootstrap: bootstrap.to_vec(),
             listen: vec!["/ip4/127.0.0.1/tcp/0"],
             store: MemoryStore::new(),
@@ -80,7 +83,8 @@ impl Options {
                 true => dht::Config::custom(peer, protocol),
                 false => dht::Config { protocol: protocol.clone(), ..dht::Config::public(peer) },
             };
-            let config = dht::Config { mode: self.mode, seeds: self.bootstrap.clone(), ..base };
+            let crawl = Crawling { coverage: self.coverage, ..Crawling::default() };
+            let config = dht::Config { mode: self.mode, crawl, seeds: self.bootstrap.clone(), ..base };
             builder = builder.router(Router::dht(protocol, config));
         }
         if let Some(wall) = self.wall {

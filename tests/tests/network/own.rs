@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use ipns_core::dht::{PeerInfo, Standing};
+use ipns_core::dht::{Coverage, PeerInfo, Standing};
 use tokio::net::TcpListener;
 
 use crate::ours::{LONG, Options, Ours, key, name, network, peer_at};
@@ -47,6 +47,19 @@ async fn all_resolve(nodes: &[Ours], value: impl Fn(u8) -> String) {
             assert!(resolution.freshness.miss_probability <= 1e-3, "{:?}", resolution.freshness);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_crawls_knows_everybody() {
+    let nodes = network(25).await;
+    let published = nodes[1].publish(1, "/ipfs/bafkqaaa/1").await.unwrap();
+    // It joins through one, and is told of the others by them.
+    let options = Options { coverage: Coverage::All, ..Options::client(50, &[nodes[0].info.clone()]) };
+    let newcomer = options.start().await;
+    newcomer.until("crawled", |dht| dht.crawled.is_some()).await;
+    let health = newcomer.node.health().await.unwrap().remove(0).health;
+    assert!(health.known == 25 && health.size == Some(25.0), "{health:?}");
+    assert_eq!(newcomer.resolve(name(1)).await.unwrap().record, published.record);
 }
 
 #[tokio::test(flavor = "multi_thread")]
