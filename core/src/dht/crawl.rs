@@ -213,7 +213,9 @@ impl Crawl {
     /// Somebody named this peer, or it was known before.
     pub(crate) fn hear(&mut self, key: Key, peer: PeerInfo) {
         let fits = self.running && !peer.addresses.is_empty() && self.covers(&key);
-        if fits && !self.done.contains(&key) && self.to_ask.len() < self.capacity {
+        // Whoever makes up peers without end makes no round endless.
+        let room = self.to_ask.len() < self.capacity && self.done.len() + self.to_ask.len() < 2 * self.capacity;
+        if fits && room && !self.done.contains(&key) {
             self.to_ask.entry(key).or_insert(peer);
         }
     }
@@ -350,6 +352,23 @@ mod tests {
         assert_eq!(asked.len(), 50);
         assert!(asked.is_sorted());
         assert!(!crawl.is_due(NOW, true) && crawl.is_due(NOW + Duration::from_secs(600), true));
+    }
+
+    #[test]
+    fn peers_that_are_made_up_without_end_end_a_round_all_the_same() {
+        let mut crawl = crawl(Coverage::All, 10);
+        crawl.begin(1, [known(0)]);
+        let (mut asked, mut made_up) = (0, 0);
+        while let Some(key) = next(&mut crawl, &nobody()) {
+            asked += 1;
+            crawl.settled(Step::Neighbours, &key);
+            for _ in 0..3 {
+                made_up += 1;
+                crawl.hear(known(made_up).0, known(made_up).1);
+            }
+        }
+        assert_eq!(asked, 2 * crawl.capacity);
+        assert!(crawl.finish(NOW));
     }
 
     #[test]
