@@ -2,7 +2,8 @@
 //!
 //! The engines are the ones of production, unchanged: a [`World`] is to them what a driver, a network, a disk and a
 //! clock are outside. A minute of a hundred nodes takes well under a second, and the same seed gives the same events
-//! in the same order; [`World::trace`] tells whether it did. The program `ipns-sim` compares strategies by [`measure`].
+//! in the same order; [`World::trace`] tells whether it did. The program `ipns-sim` compares
+//! strategies by [`measure`], and breaks small networks in every way it knows by [`check`].
 //!
 //! ```
 //! use std::time::Duration;

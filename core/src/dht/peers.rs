@@ -246,9 +246,8 @@ impl Peers {
     /// likely.
     pub(crate) fn is_explored(&self, now: Duration, key: &Key, interval: Duration, size: Option<f64>) -> bool {
         let fresh = self.book.get(key).is_some_and(|known| known.is_fresh(now, interval));
-        let neighbours = || self.book.nearest(key, self.k);
         let dense = |size: f64| {
-            let neighbours = neighbours();
+            let neighbours = self.book.nearest(key, self.k);
             let farthest = neighbours.last().filter(|_| neighbours.len() == self.k);
             farthest.is_some_and(|(farthest, _)| farthest.distance(key).share() * size <= SPARSE * self.k as f64)
         };
