@@ -68,7 +68,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            book: 8_192,
+            book: 32_768,
             values: Quota { entries: 100_000, bytes: 128 << 20, entries_per_peer: 10_000, bytes_per_peer: 16 << 20 },
             providers: 200_000,
             providers_per_peer: 20_000,

@@ -9,7 +9,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::key::Key;
+use super::key::{BITS, Key};
 use super::message::PeerInfo;
 use super::peers::Peers;
 
@@ -66,6 +66,12 @@ pub(crate) struct Region {
 impl Region {
     pub(crate) fn contains(&self, key: &Key) -> bool {
         self.key.common_prefix(key) >= self.bits
+    }
+
+    /// Its parts, which share so many bits more.
+    pub(crate) fn parts(self, finer: u32) -> impl Iterator<Item = Self> {
+        let bits = (self.bits + finer).min(BITS);
+        (0..1_u32 << (bits - self.bits)).map(move |part| Self { key: self.key.with_low_bits(part, bits), bits })
     }
 
     /// All regions of so many bits.

@@ -76,6 +76,26 @@ impl Key {
         Self(Bits { high: u128::from(first) << 96, low: 0 })
     }
 
+    /// This key, whose first `bits` bits end in zeros, with those of `part` in their place.
+    pub(crate) fn with_low_bits(self, part: u32, bits: u32) -> Self {
+        (0..bits.min(32)).fold(self, |key, at| match part >> at & 1 {
+            1 => key.with_bit(bits - 1 - at, true),
+            _ => key,
+        })
+    }
+
+    /// The lowest key that shares the first `bits` bits with this one.
+    pub(crate) fn prefix(self, bits: u32) -> Self {
+        let kept = |bits: u32| u128::MAX.checked_shl(128 - bits.min(128)).unwrap_or(0);
+        let Bits { high, low } = self.0;
+        Self(Bits { high: high & kept(bits), low: low & kept(bits.saturating_sub(128)) })
+    }
+
+    /// Where in the key space this is, as a share of all of it: from 0 to just below 1.
+    pub(crate) fn share(&self) -> f64 {
+        self.0.high as f64 / 2_f64.powi(128)
+    }
+
     /// The 32 bytes, big-endian.
     pub fn to_bytes(self) -> [u8; 32] {
         self.0.to_bytes()
@@ -102,6 +122,14 @@ impl Key {
             true => Bits { high: high | one.high, low: low | one.low },
             false => Bits { high: high & !one.high, low: low & !one.low },
         })
+    }
+}
+
+#[cfg(test)]
+impl Key {
+    /// The key in the other half of the space.
+    pub(crate) fn flipped(self) -> Self {
+        self.with_bit(0, !self.bit(0))
     }
 }
 
@@ -249,6 +277,9 @@ mod tests {
             let bit = a[at as usize / 8] >> (7 - at % 8) & 1 == 1;
             prop_assert_eq!(x.bit(at), bit);
             prop_assert_eq!(x.with_bit(at, !bit).common_prefix(&x), at);
+            let prefix = x.prefix(at);
+            prop_assert!(prefix.common_prefix(&x) >= at && prefix <= x && (at..BITS).all(|at| !prefix.bit(at)));
+            prop_assert_eq!(x.prefix(BITS), x);
         }
 
         #[test]

@@ -27,6 +27,8 @@
 //! A node may [crawl](Crawling): it asks every server for its neighbours, and knows the nearest of any key then. A lookup
 //! is the same as ever, but begins where others end.
 //!
+//! Many records are sent again by [`Dht::resend`], which explores each region of the key space once for all of them.
+//!
 //! To publish, [`Dht::walk`] to the name first: it connects to the nearest peers on its way, and ends with the newest
 //! record in the network. Sign and store a newer one, then [`Dht::publish`] it: the walk goes on, and each peer that is
 //! surely among the nearest gets it as soon as it is known to be.
@@ -72,6 +74,7 @@ mod query;
 mod rpc;
 mod serve;
 mod size;
+mod sweep;
 mod table;
 #[cfg(test)]
 mod testing;

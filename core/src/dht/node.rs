@@ -11,7 +11,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::bootstrap::{Bootstrap, Health, Standing};
 use super::config::{Config, Mode};
-use super::crawl::{Coverage, Crawl, Step};
+use super::crawl::{Coverage, Crawl, Region, Step};
 use super::get::{Get, Until};
 use super::kept::{Kept, Tag, read, tag};
 use super::key::Key;
@@ -25,6 +25,7 @@ use super::query::{Action, Answer, Context, Goal, Query, Role};
 use super::rpc::{Expired, HARD_TIMEOUT, Pending, RpcError, RpcId, Rpcs};
 use super::serve::Server;
 use super::size::Size;
+use super::sweep::{AreaId, Sweep, Waiting};
 use super::values::Refused;
 use crate::name::Name;
 use crate::record::{Checks, Verified};
@@ -50,6 +51,8 @@ pub(super) enum Purpose {
     Check,
     /// To find servers that nobody looked for.
     Crawl(Step),
+    /// To find the servers of a region.
+    Sweep(AreaId),
     /// Someone wants to know whether it answers.
     Ping(QueryId),
 }
@@ -76,6 +79,7 @@ pub struct Dht {
     held: BTreeMap<Name, QueryId>,
     pub(super) size: Size,
     pub(super) crawl: Crawl,
+    pub(super) sweep: Sweep,
     pub(super) bootstrap: Bootstrap,
     pub(super) rpcs: Rpcs<Purpose>,
     queries: BTreeMap<QueryId, Query>,
@@ -117,6 +121,7 @@ impl Dht {
             held: BTreeMap::new(),
             size: Size::default(),
             crawl: Crawl::new(config.crawl, book),
+            sweep: Sweep::default(),
             rpcs: Rpcs::new(),
             queries: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -157,6 +162,7 @@ impl Dht {
             self.peers.table.next_check(),
             self.bootstrap.next_timeout(self.peers.table.live(), self.knows_anybody()),
             self.crawl.next_timeout(self.may_crawl()),
+            self.sweep.next_timeout(),
             self.server.values.next_timeout(),
             self.server.providers.next_timeout(),
             self.own.next_timeout(),
@@ -231,6 +237,43 @@ impl Dht {
         self.start_query(now, |id, deadline| Query::send(id, deadline, fanout))
     }
 
+    /// Sends a record again that the peers near it had before: to the nearest, by what an exploration of their whole
+    /// region has found, so that the next record there needs none. A node that does not know yet how large its network is
+    /// [publishes](Self::publish) it. Tells [`Event::Receipt`] and [`Event::PutDone`].
+    pub fn resend(&mut self, now: Now, record: &Verified) -> QueryId {
+        let now = self.tick(now);
+        let Some(bits) = self.bits_of_region(now.monotonic) else { return self.publish(now, record) };
+        let key = Key::from_digest(record.name().dht_id());
+        if let Some(peers) = self.sweep.nearest(now.monotonic, &key, self.config.params().k) {
+            return self.put(now, record, peers, self.config.acks);
+        }
+        let query = QueryId(self.next_query);
+        self.next_query += 1;
+        let waiting = (query, self.keep_own(now, record));
+        let book = &self.peers.book;
+        let known = |region: Region| {
+            let inside = book.iter().filter(|(key, known)| known.failures == 0 && region.contains(key));
+            inside.map(|(key, known)| (*key, known.info.clone())).collect()
+        };
+        if let Err((_, record)) = self.sweep.wait(now.monotonic, &key, bits, waiting, known) {
+            let (find, put) = (Request::FindNode { key: record.key.clone() }, Request::PutValue { record });
+            return self.spread(now, None, find, put);
+        }
+        self.settle(now);
+        query
+    }
+
+    /// Sends what waited for a region, now that it is known.
+    pub(super) fn send_waiting(&mut self, now: Now, area: AreaId, records: Vec<Waiting>) {
+        for (query, record) in records {
+            let key = Key::of(&record.key);
+            let to = self.sweep.nearest_in(area, &key, self.config.params().k);
+            let to = to.into_iter().filter(|peer| peer.id != self.local.id).collect();
+            let fanout = Fanout::new(Request::PutValue { record }, to, self.config.acks);
+            self.begin_query(now, query, Query::send(query, now.monotonic + QUERY_TIMEOUT, fanout));
+        }
+    }
+
     /// The record as it goes over the wire, after a server has kept it.
     fn keep_own(&mut self, now: Now, record: &Verified) -> ValueRecord {
         let key: Bytes = record.name().routing_key().into();
@@ -300,8 +343,9 @@ impl Dht {
 
     /// Ends an operation. Nothing more is told of it; answers to its questions still teach the routing table.
     pub fn cancel(&mut self, query: QueryId) {
+        self.sweep.cancel(query);
         if let Some(found) = self.queries.get(&query)
-            && found.upkeep().is_none()
+            && !found.is_private()
         {
             found.next_timeout().map(|at| self.deadlines.remove(&(at, query)));
             self.queries.remove(&query);
@@ -355,7 +399,7 @@ impl Dht {
 
     /// Records, provider records and corrections that are on their way to a peer.
     pub fn sending(&self) -> usize {
-        self.sending
+        self.sending + self.sweep.waiting()
     }
 
     /// How much is kept for others and in flight.
@@ -431,6 +475,7 @@ impl Dht {
                             });
                         }
                         Some((Purpose::Crawl(step), peer)) => self.crawl.slow(step, &Key::of_peer(&peer)),
+                        Some((Purpose::Sweep(area), peer)) => self.sweep.slow(area, &Key::of_peer(&peer)),
                         _ => {}
                     }
                 }
@@ -493,10 +538,14 @@ impl Dht {
         let id = QueryId(self.next_query);
         self.next_query += 1;
         let query = query(id, now.monotonic + QUERY_TIMEOUT);
+        self.begin_query(now, id, query);
+        id
+    }
+
+    fn begin_query(&mut self, now: Now, id: QueryId, query: Query) {
         self.deadlines.extend(query.next_timeout().map(|at| (at, id)));
         self.queries.insert(id, query);
         self.run(now, id, |query, context, actions| query.advance(context, actions));
-        id
     }
 
     /// Lets a query act, does what it wants, and drops it when it is over.
@@ -526,9 +575,14 @@ impl Dht {
             before.map(|at| self.deadlines.remove(&(at, id)));
             self.deadlines.extend(query.next_timeout().map(|at| (at, id)));
         }
-        let upkeep = query.upkeep();
-        if let Some(upkeep) = upkeep.filter(|_| query.is_done() && !was_done) {
+        if let Some(upkeep) = query.upkeep().filter(|_| query.is_done() && !was_done) {
             self.bootstrap.finished(upkeep, self.peers.table.live());
+        }
+        if query.is_done()
+            && !was_done
+            && let Some((area, answered)) = query.explored()
+        {
+            self.sweep.looked(area, answered);
         }
         if (query.is_done() || query.holds().is_some())
             && !was_over
@@ -544,7 +598,7 @@ impl Dht {
         }
         if !query.is_closed() {
             self.queries.insert(id, query);
-        } else if upkeep.is_none() {
+        } else if !query.is_private() {
             self.outputs.push_back(Output::Event(Event::Closed { query: id }));
         }
     }
@@ -554,7 +608,7 @@ impl Dht {
             peer.addresses = self.peers.addresses(&peer.id);
         }
         let patience = match purpose {
-            Purpose::Query(_, Role::Walk | Role::Send) | Purpose::Crawl(_) => {
+            Purpose::Query(_, Role::Walk | Role::Send) | Purpose::Crawl(_) | Purpose::Sweep(_) => {
                 Some(self.peers.book.patience(&Key::of_peer(&peer.id)))
             }
             Purpose::Query(_, Role::Correct) | Purpose::Check | Purpose::Ping(_) => None,
@@ -585,6 +639,13 @@ impl Dht {
             Purpose::Check => self.checking = self.checking.saturating_sub(1),
             Purpose::Crawl(step) => {
                 self.on_crawled(now, step, &peer.id, result.as_ref().map(|answer| answer.closer()).ok());
+            }
+            Purpose::Sweep(area) => {
+                if let Ok(answer) = &result {
+                    let leads = self.peers.leads(now.monotonic, answer.closer());
+                    let named = leads.into_iter().map(|lead| (lead.key, lead.info));
+                    self.sweep.answered(area, peer, named);
+                }
             }
             Purpose::Ping(query) => {
                 let took = now.monotonic.saturating_sub(sent);

@@ -16,6 +16,7 @@ use super::output::{Event, QueryId};
 use super::peers::Lead;
 use super::put::{Fanout, Outcome, outcome};
 use super::rpc::RpcError;
+use super::sweep::AreaId;
 use crate::name::Name;
 use crate::record::Checks;
 
@@ -73,6 +74,8 @@ pub(crate) struct Context {
 pub(crate) enum Goal {
     Closest,
     Upkeep(Upkeep),
+    /// Somebody of a region that is about to be swept.
+    Explore(AreaId),
     FindPeer(PeerInfo),
     Get(Box<Get>),
     /// The nearest peers, for what is sent to them.
@@ -149,6 +152,20 @@ impl Query {
             Goal::Upkeep(upkeep) => Some(upkeep),
             _ => None,
         }
+    }
+
+    /// The exploration that this is a lookup of, with those that answered it, if it is one.
+    pub(crate) fn explored(&self) -> Option<(AreaId, Vec<PeerInfo>)> {
+        let walk = self.walk.as_ref()?;
+        match walk.goal {
+            Goal::Explore(area) => Some((area, walk.lookup.closest())),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody outside is told of it.
+    pub(crate) fn is_private(&self) -> bool {
+        matches!(self.walk.as_ref().map(|walk| &walk.goal), Some(Goal::Upkeep(_) | Goal::Explore(_)))
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -359,7 +376,7 @@ impl Query {
         tracing::debug!(query = query.0, asked, answered = closest.len(), complete, "walk done");
         let event = match &walk.goal {
             Goal::Closest => Event::ClosestDone { query, closest },
-            Goal::Upkeep(_) | Goal::Send => return,
+            Goal::Upkeep(_) | Goal::Explore(_) | Goal::Send => return,
             Goal::FindPeer(peer) => Event::FindPeerDone { query, peer: peer.clone(), reached: walk.reached },
             Goal::FindProviders { found, .. } => Event::ProvidersDone { query, found: found.len() },
             Goal::Get(get) => {

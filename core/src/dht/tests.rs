@@ -269,6 +269,74 @@ fn a_network_grows_from_one_seed_and_survives_its_death() {
 }
 
 #[test]
+fn many_records_are_sent_again_by_one_exploration_of_each_region() {
+    let mut world = World::settled(8, 400, 60);
+    world.kill(10, 0);
+    let publishers: Vec<Publisher> = (0..40).map(Publisher::new).collect();
+    for publisher in &publishers[..8] {
+        world.call(0, |dht, now| dht.closest(now, publisher.name().routing_key()));
+        world.run_for(10 * SECOND);
+    }
+    let size = world.nodes[0].dht.health().size.unwrap();
+    assert!((200.0..800.0).contains(&size), "{size}");
+    for round in 1..=2 {
+        let before = world.rpcs;
+        let records: Vec<Verified> = publishers.iter().map(|publisher| publisher.record(round, LIFETIME)).collect();
+        for record in &records {
+            world.call(0, |dht, now| dht.resend(now, record));
+        }
+        assert!(world.nodes[0].dht.sending() >= records.len());
+        world.run_for(60 * SECOND);
+        assert_eq!((world.nodes[0].dht.sending(), world.nodes[0].dht.usage().queries), (0, 0));
+        let done = |event: &Event| matches!(event, Event::PutDone { success: true, tally, .. } if tally.acked >= 10);
+        assert_eq!(
+            world.events.iter().filter(|(_, node, event)| *node == 0 && done(event)).count(),
+            40 * round as usize
+        );
+        for record in &records {
+            assert!(holders(&world, record) >= 19, "{} of round {round}", holders(&world, record));
+        }
+        // The first round asks every server once, the second knows the regions still.
+        let beside = world.rpcs - before - 40 * 20;
+        assert!(beside < if round == 1 { 600 } else { 50 }, "{beside}");
+    }
+    // A record that waits for an exploration is given up without a trace.
+    world.run_for(3600 * SECOND);
+    let query = world.call(0, |dht, now| dht.resend(now, &publishers[0].record(3, LIFETIME)));
+    world.call(0, |dht, _| dht.cancel(query));
+    world.run_for(60 * SECOND);
+    assert!(
+        !world.events.iter().any(|(_, _, event)| matches!(event, Event::PutDone { query: done, .. } if *done == query))
+    );
+}
+
+#[test]
+fn islands_that_share_a_seed_become_one_network_again() {
+    let mut world = World::empty(3);
+    for n in 0..5 {
+        let seeds = (0..2).filter(|seed| *seed != n).map(info).collect();
+        world.add(Config { seeds, refresh: Duration::from_secs(60), ..config() });
+    }
+    // The two seeds are gone while the others join each other, and come back knowing nobody.
+    world.nodes[0].alive = false;
+    world.nodes[1].alive = false;
+    for n in 2..5 {
+        let others = (2..5).filter(|other| *other != n).map(info).collect();
+        world.call(n, |dht, now| dht.bootstrap(now, others));
+    }
+    world.run_for(Duration::from_secs(600));
+    let knows_seeds = |world: &World, n: usize| {
+        let table: Vec<PeerId> = world.nodes[n].dht.table().map(|entry| entry.peer.id).collect();
+        (0..2).all(|seed| table.contains(&info(seed).id))
+    };
+    assert!((2..5).all(|n| !knows_seeds(&world, n)));
+    world.nodes[0].alive = true;
+    world.nodes[1].alive = true;
+    world.run_for(Duration::from_secs(140));
+    assert!((2..5).all(|n| knows_seeds(&world, n)));
+}
+
+#[test]
 fn alone_it_tries_again_until_somebody_is_there() {
     let mut world = World::empty(7);
     let node = world.add(Config { seeds: vec![info(1)], ..config() });

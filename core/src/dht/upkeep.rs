@@ -14,6 +14,7 @@ use super::output::{Event, Output};
 use super::peers::Lead;
 use super::query::Goal;
 use super::rpc::RpcError;
+use super::sweep::Need;
 use crate::time::Now;
 
 /// When nobody answered for so long, silence says nothing against a peer: our own link may be down.
@@ -99,6 +100,9 @@ impl Dht {
         if let Some(spare) = spare {
             self.check_later(spare);
         }
+        if !matches!(error, RpcError::Reset | RpcError::Closed | RpcError::Malformed) || is_step {
+            self.sweep.lost(&Key::of_peer(peer), self.config.params().k);
+        }
     }
 
     fn check_later(&mut self, peer: PeerInfo) {
@@ -133,6 +137,32 @@ impl Dht {
         }
     }
 
+    /// How many leading bits the keys of a region share, once the size of the network is known.
+    pub(super) fn bits_of_region(&self, now: Duration) -> Option<u32> {
+        self.size.estimate(now).map(bits_of_region)
+    }
+
+    /// Explores regions, and sends what waited for them.
+    fn sweep_on(&mut self, now: Now) {
+        while let Some(need) = self.sweep.next(now.monotonic, self.config.params().k) {
+            match need {
+                Need::Lookup(area, region) => {
+                    let key = random_peer_at(&region.key, region.bits, &mut self.rng).into();
+                    self.start_walk(now, Request::FindNode { key }, Goal::Explore(area));
+                }
+                Need::Ask(area, peer) => {
+                    let key = peer.id.to_bytes().into();
+                    self.ask(now, peer, Request::FindNode { key }, Purpose::Sweep(area));
+                }
+                Need::Probe(area, part, peer) => {
+                    let key = random_peer_at(&part.key, part.bits, &mut self.rng).into();
+                    self.ask(now, peer, Request::FindNode { key }, Purpose::Sweep(area));
+                }
+                Need::Send(area, records) => self.send_waiting(now, area, records),
+            }
+        }
+    }
+
     /// Whether this node knows its place in the network, and how large that is.
     pub(super) fn may_crawl(&self) -> bool {
         let joined = self.bootstrap.standing(self.peers.table.live()) == Standing::Joined;
@@ -141,8 +171,8 @@ impl Dht {
 
     /// The servers around this key are wanted known from now on, if such regions are.
     pub(super) fn cover(&mut self, now: Now, key: Key) {
-        if let Some(size) = self.size.estimate(now.monotonic) {
-            self.crawl.want(now.monotonic, Region { key, bits: bits_of_region(size) });
+        if let Some(bits) = self.bits_of_region(now.monotonic) {
+            self.crawl.want(now.monotonic, Region { key, bits });
         }
     }
 
@@ -191,12 +221,16 @@ impl Dht {
         }
         while let Some(upkeep) = self.next_upkeep(now) {
             let key = match upkeep {
-                Upkeep::Own => self.local.id.to_bytes(),
+                Upkeep::Own => {
+                    self.check_seeds();
+                    self.local.id.to_bytes()
+                }
                 Upkeep::Bucket(prefix) => random_peer_in(&Key::of_peer(&self.local.id), prefix, &mut self.rng),
             };
             self.start_walk(now, Request::FindNode { key: key.into() }, Goal::Upkeep(upkeep));
         }
         self.crawl_on(now);
+        self.sweep_on(now);
         if self.save.is_none() && self.peers.book.has_unsaved() {
             self.save = Some(now.monotonic + SAVE_AFTER);
         }
@@ -204,6 +238,16 @@ impl Dht {
         if health.standing != self.standing {
             self.standing = health.standing;
             self.outputs.push_back(Output::Event(Event::Health(health)));
+        }
+    }
+
+    /// Looks for those it once joined through, unless they are in the table: after a partition, or when they have lost
+    /// their memory, they may know a part of the network that nobody here does.
+    fn check_seeds(&mut self) {
+        let absent = |seed: &&PeerInfo| !self.peers.table.contains(&Key::of_peer(&seed.id));
+        let seeds: Vec<PeerInfo> = self.bootstrap.seeds().iter().filter(absent).cloned().collect();
+        if self.peers.table.live() > 0 {
+            seeds.into_iter().for_each(|seed| self.check_later(seed));
         }
     }
 

@@ -8,6 +8,7 @@ use prost::Message;
 use super::data::{self, Data, Metadata};
 use super::error::{BuildError, DEFAULT_TTL, MAX_RECORD_BYTES, MAX_SEQUENCE};
 use super::parsed::{Record, Version};
+use super::verify::Verified;
 use super::wire::{EOL, Entry, signed_message};
 use crate::key::{PublicKey, Signer};
 use crate::name::MAX_INLINE_KEY;
@@ -97,6 +98,21 @@ impl RecordBuilder {
         let v2 = signer.sign(&unsigned.message_v2())?;
         let v1 = unsigned.message_v1().map(|message| signer.sign(&message)).transpose()?;
         unsigned.finish(v2, v1)
+    }
+}
+
+impl Verified {
+    /// The same record with another end of life, to be signed anew: nothing else of it changes, not even the sequence,
+    /// so that it is newer only as far as it lives longer.
+    pub fn renew(&self, validity: Timestamp) -> Unsigned {
+        let validity: Bytes = validity.to_string().into();
+        let data = Data { validity: validity.clone(), ..self.data.clone() };
+        let mut entry = Entry { signature_v1: None, signature_v2: None, ..self.entry.clone() };
+        // What was verified has data, and in it a validity: to replace it cannot fail.
+        let renewed = entry.data.as_ref().and_then(|bytes| data::with_validity(bytes, &validity));
+        entry.data = renewed.map(Bytes::from);
+        entry.validity = entry.validity.map(|_| validity);
+        Unsigned { entry, data, version: self.version() }
     }
 }
 

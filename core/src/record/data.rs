@@ -120,6 +120,22 @@ pub(crate) fn encode(data: &Data, metadata: &Metadata) -> Result<Vec<u8>, BuildE
     serde_ipld_dagcbor::to_vec(&Ipld::Map(map)).map_err(|_| BuildError::Metadata)
 }
 
+/// The same data with another validity; no other byte changes. `None` for bytes that are no data.
+pub(crate) fn with_validity(bytes: &Bytes, validity: &[u8]) -> Option<Vec<u8>> {
+    let mut found = None;
+    let walked = Walk { rest: bytes }.top_level(|key, _, raw| {
+        if key == VALIDITY {
+            found = Some(raw);
+        }
+        Ok(())
+    });
+    let old = found.filter(|_| walked.is_ok())?;
+    let at = old.as_ptr() as usize - bytes.as_ptr() as usize;
+    let length = u8::try_from(validity.len()).ok()?;
+    let head: &[u8] = if length < 24 { &[0x40 | length] } else { &[0x58, length] };
+    Some([&bytes[..at], head, validity, &bytes[at + old.len()..]].concat())
+}
+
 /// A strict reader over one DAG-CBOR item.
 struct Walk<'a> {
     rest: &'a [u8],

@@ -116,6 +116,26 @@ mod tests {
         }
 
         #[test]
+        fn renewing_changes_the_end_of_life_and_nothing_else(
+            sequence in 0..=MAX_SEQUENCE, ttl in 0..=MAX_SEQUENCE, v2_only: bool, note in ".{0,40}", later in 0_i64..1 << 34,
+        ) {
+            let mut wanted = builder(sequence);
+            wanted.ttl = Duration::from_nanos(ttl);
+            wanted.version = if v2_only { Version::V2Only } else { Version::V1AndV2 };
+            wanted.metadata.insert("_note".into(), ipld_core::ipld::Ipld::String(note));
+            let name = key(1).public_key().to_name();
+            let old = Checks::at(NOW).verify_record(wanted.clone().sign(&key(1)).unwrap(), &name).unwrap();
+            let renewed = old.renew(Timestamp::from_unix_secs(100 + later));
+            let v2 = key(1).sign(&renewed.message_v2()).unwrap();
+            let v1 = renewed.message_v1().map(|message| key(1).sign(&message).unwrap());
+            let renewed = renewed.finish(v2, v1).unwrap();
+            wanted.validity = Timestamp::from_unix_secs(100 + later);
+            let made = wanted.sign(&key(1)).unwrap();
+            prop_assert_eq!(renewed.as_bytes(), made.as_bytes());
+            prop_assert!(Checks::at(NOW).verify(renewed.as_bytes().clone(), &name).is_ok());
+        }
+
+        #[test]
         fn no_changed_byte_is_believed(at: prop::sample::Index, flip in 1..=255_u8) {
             let made = builder(3).sign(&key(1)).unwrap();
             let mut bytes = made.as_bytes().to_vec();
