@@ -11,6 +11,10 @@ use thiserror::Error;
 pub enum Table {
     /// The names that this node publishes: one entry a name, kept until its owner removes it.
     Own,
+    /// Names of others that this node keeps alive: one entry a name, kept until it is unfollowed.
+    Followed,
+    /// Records that were signed for later.
+    Queued,
     /// The newest record known of any name: expires and may be evicted.
     Records,
     /// Small facts about the node itself.
@@ -25,13 +29,23 @@ pub enum Table {
 
 impl Table {
     /// Every table, in a fixed order.
-    pub const ALL: [Table; 6] =
-        [Table::Own, Table::Records, Table::Meta, Table::Values, Table::Providers, Table::Peers];
+    pub const ALL: [Table; 8] = [
+        Table::Own,
+        Table::Followed,
+        Table::Queued,
+        Table::Records,
+        Table::Meta,
+        Table::Values,
+        Table::Providers,
+        Table::Peers,
+    ];
 
     /// The table's stable name, as a store may write it to disk.
     pub fn as_str(self) -> &'static str {
         match self {
             Table::Own => "own",
+            Table::Followed => "followed",
+            Table::Queued => "queued",
             Table::Records => "records",
             Table::Meta => "meta",
             Table::Values => "values",

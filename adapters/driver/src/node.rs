@@ -400,8 +400,7 @@ impl Node {
                 }
             }
             Command::List(answer) => {
-                let own = self.engine.own().map(|(name, own)| (*name, own.clone())).collect();
-                let _ = answer.send(own);
+                let _ = answer.send(self.engine.own().collect());
             }
             Command::Disown(name, answer) => {
                 let _ = answer.send(self.engine.disown(now, &name));
@@ -461,7 +460,7 @@ impl Node {
         }
         self.counters.dht(self.engine.health());
         self.counters.load.store(self.engine.load() as u64, Ordering::Relaxed);
-        self.counters.own.store(self.engine.own().len() as u64, Ordering::Relaxed);
+        self.counters.own.store(self.engine.kept().0 as u64, Ordering::Relaxed);
     }
 
     fn net(&mut self, command: NetCommand) {

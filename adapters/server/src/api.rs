@@ -252,6 +252,7 @@ impl Api {
             name,
             record: record.into(),
             force: request.force,
+            keep: false,
             policy: request.wait.into(),
             allow_offline: request.allow_offline,
         };

@@ -215,9 +215,9 @@ impl KeptReport {
             validity: validity_of(&own.record),
             expired: own.record.is_expired(now),
             ttl_ns: ttl_of(&own.record),
-            last_sent: own.last_sent.map(|at| at.to_string()),
-            acks: own.acks,
-            last_error: own.last_error.clone(),
+            last_sent: own.sent.at.map(|at| at.to_string()),
+            acks: own.sent.acks,
+            last_error: own.sent.error.clone(),
         }
     }
 }

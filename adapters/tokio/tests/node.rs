@@ -101,7 +101,7 @@ async fn publishes_and_resolves_over_a_router_of_ones_own() {
     let fresh = Resolve { cache: false, ..Resolve::default() };
     assert_eq!(bob.resolve(name, fresh).await.unwrap().value, value("2"));
     let own = alice.list().await.unwrap();
-    assert_eq!((own[0].0, own[0].1.record.sequence(), own[0].1.acks), (name, 1, 1));
+    assert_eq!((own[0].0, own[0].1.record.sequence(), own[0].1.sent.acks), (name, 1, 1));
     assert_eq!((alice.stats().published, bob.stats().resolved), (2, 2));
 }
 

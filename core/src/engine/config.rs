@@ -5,6 +5,8 @@ use core::time::Duration;
 use crate::record::{DEFAULT_LIFETIME, DEFAULT_TTL};
 use crate::routing::Router;
 
+use super::keep::Keeping;
+
 /// The settings of an engine. [`Default`] is what most want, without any router.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -30,6 +32,9 @@ pub struct Config {
     pub clock_drift: Duration,
     /// Whether routers that answer with an older record are sent the newer one.
     pub correct: bool,
+    /// How own and followed names are kept alive; `None` for a node that lives only for a moment: it lists them, and sends
+    /// none of its own accord.
+    pub keep: Option<Keeping>,
     /// Records kept in memory.
     pub cache_entries: usize,
     /// Bytes of records kept in memory.
@@ -56,6 +61,7 @@ impl Default for Config {
             tolerance: Duration::ZERO,
             clock_drift: Duration::from_secs(120),
             correct: true,
+            keep: Some(Keeping::default()),
             cache_entries: 4096,
             cache_bytes: 8 << 20,
             max_records: 100_000,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::RngCore;
 
 use crate::key::SignError;
 use crate::name::Name;
@@ -22,9 +23,10 @@ use super::config::Config;
 use super::event::Event;
 use super::ids::{OpId, SignId, StoreId};
 use super::io::{Output, StoreAction, StoreCommand, StoreReply};
+use super::keep::Schedule;
 use super::lookup::{Lookup, Phase, is_newer};
-use super::memory::{Kept, Memory};
-use super::own::Own;
+use super::memory::{Keep, Kept, Memory};
+use super::queue::Queue;
 use super::request::Enough;
 use super::stored::StoredRecord;
 use super::timers::Timers;
@@ -74,6 +76,9 @@ pub(crate) struct Context {
     pub(crate) nodes: Nodes,
     pub(crate) behind: Behind,
     pub(crate) memory: Memory,
+    /// When kept names are sent; `None` on a node that keeps nothing alive.
+    pub(crate) schedule: Option<Schedule>,
+    pub(crate) queue: Queue,
     random: ChaCha8Rng,
     clock: ClockWatch,
     lookups: BTreeMap<Name, Lookup>,
@@ -93,10 +98,15 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(config: Config, mut random: ChaCha8Rng, now: Now) -> Self {
+        let nodes = Nodes::new(&config.routers, now, &mut random);
+        // With an identity in a network the hand begins at the same place after a restart.
+        let phase = nodes.place().unwrap_or_else(|| f64::from(random.next_u32()) / f64::from(u32::MAX));
         Self {
             now,
             calls: Calls::new(config.routers.clone()),
-            nodes: Nodes::new(&config.routers, now, &mut random),
+            nodes,
+            schedule: config.keep.map(|how| Schedule::new(how, phase, now)),
+            queue: Queue::default(),
             behind: Behind::default(),
             memory: Memory::new(Cache::new(config.cache_entries, config.cache_bytes), config.max_records),
             random,
@@ -155,13 +165,15 @@ impl Context {
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        [self.timers.next(), self.calls.next_timeout(), self.nodes.next_timeout()].into_iter().flatten().min()
+        let kept = self.next_turn();
+        [self.timers.next(), self.calls.next_timeout(), self.nodes.next_timeout(), kept].into_iter().flatten().min()
     }
 
     pub(crate) fn on_time(&mut self) {
         let now = self.now.monotonic;
         self.calls.on_timeout(now, &mut self.random);
         self.nodes.on_timeout(self.now);
+        self.notice_sleep();
         while let Some(timer) = self.timers.pop(now) {
             match timer {
                 Timer::Op(op) => self.wake(op, Wake::Time),
@@ -175,15 +187,15 @@ impl Context {
     }
 
     /// Begins to send a record to a router.
-    pub(crate) fn send(&mut self, op: OpId, router: RouterId, record: &Verified) -> CallId {
-        self.deliver(Owner::Op(op), router, record)
+    pub(crate) fn send(&mut self, op: OpId, router: RouterId, record: &Verified, depth: Depth) -> CallId {
+        self.deliver(Owner::Op(op), router, record, depth)
     }
 
-    fn deliver(&mut self, owner: Owner, router: RouterId, record: &Verified) -> CallId {
+    fn deliver(&mut self, owner: Owner, router: RouterId, record: &Verified, depth: Depth) -> CallId {
         // A router may take whatever comes last: what is older is not tried again after this.
         self.calls.overtake(router, record.name(), record.sequence());
         let operation = Operation::Put { record: record.clone() };
-        let call = self.calls.start(self.now.monotonic, router, operation, Depth::Usual, None);
+        let call = self.calls.start(self.now.monotonic, router, operation, depth, None);
         self.owners.insert(call, owner);
         call
     }
@@ -307,8 +319,8 @@ impl Context {
         if let Some(cached) = cached {
             lookup.raise_floor(&cached.record);
         }
-        if let Some(own) = self.memory.own.get(&name) {
-            lookup.raise_floor(&own.record);
+        if let Some(own) = self.memory.own_record(&name) {
+            lookup.raise_floor(&own);
         }
         if load {
             let action = StoreAction::Get { table: Table::Records, key: name.to_bytes() };
@@ -366,7 +378,7 @@ impl Context {
         for router in stale {
             let sent = self.calls.is_sending(router, name, newest.sequence());
             if self.config.correct && self.calls.router(router).write && !sent {
-                self.deliver(Owner::Correction(*name), router, &newest);
+                self.deliver(Owner::Correction(*name), router, &newest, Depth::Usual);
             }
         }
     }
@@ -419,6 +431,7 @@ impl Context {
 
     /// Tells those who watch the name.
     fn announce(&mut self, record: &Verified) {
+        self.notice_newer(record);
         for op in self.watches.get(record.name()).cloned().unwrap_or_default() {
             self.wake(op, Wake::Learned(record.clone()));
         }
@@ -469,10 +482,10 @@ impl Context {
         self.outputs.push_back(Output::Store(StoreCommand { id, action }));
     }
 
-    /// Makes a record durable, as this node's own if `own` says so. Then it is what this node returns, and `op` is woken
-    /// with [`Wake::Stored`].
-    pub(crate) fn commit(&mut self, op: OpId, record: Verified, own: Option<Own>) {
-        let kept = Kept { record, own };
+    /// Makes a record durable, and kept alive if `keep` says so. Then it is what this node returns, and `op` is woken with
+    /// [`Wake::Stored`].
+    pub(crate) fn commit(&mut self, op: OpId, record: Verified, keep: Option<Keep>) {
+        let kept = Kept { record, keep };
         let writes = self.memory.begin(&kept, self.now.wall);
         self.writing.insert(*kept.record.name(), (op, kept.record.clone()));
         self.store(StoreWait::Op(op, kept), StoreAction::Commit(writes));
@@ -489,34 +502,34 @@ impl Context {
     }
 
     /// Writes without anyone waiting; a failure is reported as an event.
-    fn write_behind(&mut self, writes: Vec<Write>) {
+    pub(crate) fn write_behind(&mut self, writes: Vec<Write>) {
         if !writes.is_empty() {
             self.store(StoreWait::Background, StoreAction::Commit(writes));
         }
     }
 
-    /// Writes what is known of an own name without anyone waiting, unless a newer record of it is being written.
-    pub(crate) fn write_own(&mut self, name: &Name) {
-        if let Some(own) = self.memory.own.get(name)
-            && self.memory.spent(name).is_none()
-        {
-            let write = own.write();
-            self.write_behind(vec![write]);
+    /// Forgets that a name is kept, even while it is being stored.
+    pub(crate) fn forget_kept(&mut self, name: &Name, own: bool) -> bool {
+        let known = self.memory.kept.get(name).is_some_and(|entry| entry.is_own() == own);
+        if known && let Some(mut entry) = self.memory.kept.remove(name) {
+            self.schedule.iter_mut().for_each(|schedule| schedule.set(name, &mut entry, None));
         }
-    }
-
-    /// Forgets that a name is this node's own, even while it is being stored.
-    pub(crate) fn disown_name(&mut self, name: &Name) -> bool {
-        let known = self.memory.own.remove(name).is_some();
         let mut writing = false;
         for wait in self.stores.values_mut() {
-            if let StoreWait::Op(_, kept) = wait {
-                writing |= kept.own.take_if(|own| own.record.name() == name).is_some();
+            if let StoreWait::Op(_, kept) = wait
+                && kept.record.name() == name
+            {
+                let same = |keep: &mut Keep| match keep {
+                    Keep::Own { .. } => own,
+                    Keep::Followed => !own,
+                    Keep::AsItIs => known,
+                };
+                writing |= kept.keep.take_if(same).is_some();
             }
         }
         if known || writing {
-            let write = Write { table: Table::Own, key: name.to_bytes(), value: None };
-            self.write_behind(vec![write]);
+            let table = if own { Table::Own } else { Table::Followed };
+            self.write_behind(vec![Write { table, key: name.to_bytes(), value: None }]);
         }
         known || writing
     }
@@ -543,8 +556,12 @@ impl Context {
         let record = kept.record.clone();
         self.writing.remove(record.name());
         if result.is_ok() {
+            let keeps = kept.keep.is_some();
             let evictions = self.memory.end(kept);
             self.write_behind(evictions);
+            if keeps {
+                self.give_turn(record.name());
+            }
             if !self.memory.index.outranks(&record) {
                 self.confirm(&record, BTreeMap::new());
                 self.announce(&record);

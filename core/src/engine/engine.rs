@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -11,18 +12,20 @@ use crate::name::Name;
 use crate::routing::http::server::{PutOutcome, busy, for_head, put_response, read_request};
 use crate::routing::{Inquiry, RouterId};
 use crate::store::{Entries, StoreError, Table};
-use crate::time::Now;
+use crate::time::{Now, Timestamp};
 
 use super::clock::ClockWatch;
 use super::config::Config;
 use super::context::{Context, Wake};
-use super::event::{Event, InquireError, PublishError, ResolveError};
+use super::event::{Event, FollowError, InquireError, PublishError, ResolveError};
 use super::ids::{InboundId, OpId, StoreId};
 use super::io::{Input, Output, StoreAction, StoreCommand, StoreReply};
+use super::keeping::Keeping;
+use super::kept::{Entry, Followed, Own};
 use super::nodes::NODE_TABLES;
-use super::own::Own;
 use super::publish::Publishing;
-use super::request::{Publish, Put, Resolve};
+use super::queue::QueueError;
+use super::request::{Policy, Publish, Put, Resolve};
 use super::resolve::Resolving;
 use super::serve::Serving;
 use super::watch::Watching;
@@ -45,6 +48,7 @@ enum Task {
     Publish(Box<Publishing>),
     Resolve(Box<Resolving>),
     Watch(Watching),
+    Keep(Box<Keeping>),
     Serve(InboundId, Box<Serving>),
 }
 
@@ -71,6 +75,51 @@ impl Engine {
         engine.read_page(Table::Own, None);
         engine.run();
         engine
+    }
+
+    /// Sends a kept name now, whatever its turn. Ends with [`Event::Published`].
+    pub fn republish(&mut self, now: Now, name: Name) -> OpId {
+        let refused = |op| Event::Published { op, result: Err(PublishError::Overloaded) };
+        self.begin(now, refused, |cx, op| Task::Keep(Box::new(Keeping::new(cx, op, name, true))))
+    }
+
+    /// Keeps the name of someone else alive: its newest record is looked for, stored, and sent again and again, as it is,
+    /// until its end of life. Told by [`Event::Kept`]. Says whether the name was not kept before; an own name is kept
+    /// anyway. To be called after [`Event::Restored`].
+    ///
+    /// # Errors
+    /// When as many names are followed as [`Keeping::max_followed`](super::Keeping::max_followed) allows.
+    pub fn follow(&mut self, now: Now, name: Name) -> Result<bool, FollowError> {
+        self.cx.now = now;
+        let limit = self.cx.config.keep.unwrap_or_default().max_followed;
+        if self.cx.memory.kept.followed() >= limit && self.cx.memory.kept.get(&name).is_none() {
+            return Err(FollowError::TooMany { limit });
+        }
+        let begun = self.cx.follow_name(name);
+        self.run();
+        Ok(begun)
+    }
+
+    /// Keeps the name of someone else alive no more; says whether it was. Its record stays known until it expires.
+    pub fn unfollow(&mut self, now: Now, name: &Name) -> bool {
+        self.cx.now = now;
+        self.cx.forget_kept(name, false)
+    }
+
+    /// Stores a record that was signed for later, and sends it when `at` has come; from then on its name is kept alive.
+    ///
+    /// # Errors
+    /// See [`QueueError`]. Nothing changes then.
+    pub fn queue(&mut self, now: Now, name: Name, record: Bytes, at: Timestamp) -> Result<(), QueueError> {
+        self.cx.now = now;
+        self.cx.queue_record(name, record, at)?;
+        self.run();
+        Ok(())
+    }
+
+    /// The records that wait for their time, in its order.
+    pub fn queued(&self) -> impl Iterator<Item = (Name, Timestamp)> + '_ {
+        self.cx.queue.iter()
     }
 
     /// Publishes a value. Ends with [`Event::Published`].
@@ -144,14 +193,24 @@ impl Engine {
     }
 
     /// The names that this node publishes, in the order of their bytes. Empty until [`Event::Restored`].
-    pub fn own(&self) -> impl ExactSizeIterator<Item = (&Name, &Own)> {
-        self.cx.memory.own.iter()
+    pub fn own(&self) -> impl Iterator<Item = (Name, Own)> + '_ {
+        self.cx.memory.kept.iter().filter_map(|(name, entry)| Some((*name, entry.own(self.cx.now, name)?)))
+    }
+
+    /// The names of others that this node keeps alive, in the order of their bytes. Empty until [`Event::Restored`].
+    pub fn followed(&self) -> impl Iterator<Item = (Name, Followed)> + '_ {
+        self.cx.memory.kept.iter().filter_map(|(name, entry)| Some((*name, entry.followed(self.cx.now, name)?)))
+    }
+
+    /// How many names this node publishes, and how many of others it follows.
+    pub fn kept(&self) -> (usize, usize) {
+        (self.cx.memory.kept.own(), self.cx.memory.kept.followed())
     }
 
     /// Forgets that this node publishes a name. Its record stays known until it expires.
     pub fn disown(&mut self, now: Now, name: &Name) -> bool {
         self.cx.now = now;
-        self.cx.disown_name(name)
+        self.cx.forget_kept(name, true)
     }
 
     /// Whether the store has been read, or has turned out to be unreadable: operations given now begin at once.
@@ -230,7 +289,9 @@ impl Engine {
             Restore::Failed(error) => {
                 let error = error.clone();
                 match self.tasks.get(&op) {
-                    Some(Task::Publish(_)) => self.cx.emit(Event::Published { op, result: Err(error.into()) }),
+                    Some(Task::Publish(_) | Task::Keep(_)) => {
+                        self.cx.emit(Event::Published { op, result: Err(error.into()) })
+                    }
                     Some(Task::Serve(to, serving)) if serving.writes() => {
                         let response = put_response(PutOutcome::Failed { reason: error.code().into() });
                         self.cx.output(Output::Respond { to: *to, response });
@@ -254,7 +315,7 @@ impl Engine {
         self.cx.forget(op);
     }
 
-    fn on_request(&mut self, to: InboundId, request: &http::Request<bytes::Bytes>) {
+    fn on_request(&mut self, to: InboundId, request: &http::Request<Bytes>) {
         let op = OpId(self.cx.fresh_id());
         if self.requests.len() >= self.cx.config.max_requests {
             let bare = request.method() == http::Method::HEAD;
@@ -276,7 +337,7 @@ impl Engine {
         loop {
             let moved = self.cx.pump_calls();
             let Some((op, wake)) = self.cx.poll_wake() else {
-                if moved {
+                if moved || self.begin_turn() {
                     continue;
                 }
                 break;
@@ -286,12 +347,39 @@ impl Engine {
                 Task::Publish(task) => task.step(&mut self.cx, wake),
                 Task::Resolve(task) => task.step(&mut self.cx, wake),
                 Task::Watch(task) => task.step(&mut self.cx, wake),
+                Task::Keep(task) => task.step(&mut self.cx, wake),
                 Task::Serve(_, task) => task.step(&mut self.cx, wake),
             };
             if ended {
                 self.remove(op);
             }
         }
+    }
+
+    /// Begins what is due of the kept names and the queued records. Returns `false` when nothing is.
+    fn begin_turn(&mut self) -> bool {
+        let Restore::Done = self.restore else { return false };
+        let task: fn(&mut Context, OpId, Name, Bytes) -> Task;
+        let (name, record) = match self.cx.pop_queued() {
+            Some((name, record)) => {
+                task = |cx, op, name, record| {
+                    let (force, keep, policy, allow_offline) = (false, true, Policy::Any, true);
+                    let put = Put { name, record, force, keep, policy, allow_offline };
+                    Task::Publish(Box::new(Publishing::put(cx, op, put)))
+                };
+                (name, record)
+            }
+            None => {
+                let Some(name) = self.cx.pop_turn() else { return false };
+                task = |cx, op, name, _| Task::Keep(Box::new(Keeping::new(cx, op, name, false)));
+                (name, Bytes::new())
+            }
+        };
+        let op = OpId(self.cx.fresh_id());
+        let task = task(&mut self.cx, op, name, record);
+        self.tasks.insert(op, task);
+        self.cx.wake(op, Wake::Start);
+        true
     }
 
     // What follows reads the store when the engine starts.
@@ -328,7 +416,8 @@ impl Engine {
         let full = entries.len() >= PAGE;
         for (key, value) in entries {
             let readable = match table {
-                Table::Own => self.load_own(&key, &value),
+                Table::Own | Table::Followed => self.load_kept(table, &key, &value),
+                Table::Queued => self.cx.queue.load(&key, &value),
                 _ => self.cx.memory.index.load(&key, &value),
             };
             if !readable {
@@ -338,19 +427,25 @@ impl Engine {
         }
         match (full, table) {
             (true, _) => self.read_page(table, last),
-            (false, Table::Own) => self.read_page(Table::Records, None),
+            (false, Table::Own) => self.read_page(Table::Followed, None),
+            (false, Table::Followed) => self.read_page(Table::Queued, None),
+            (false, Table::Queued) => self.read_page(Table::Records, None),
             (false, _) => {
-                self.cx.emit(Event::Restored { own: self.cx.memory.own.len() });
+                let (own, followed) = self.kept();
+                self.cx.emit(Event::Restored { own, followed });
+                self.cx.give_turns();
                 self.end_restore(Restore::Done);
             }
         }
     }
 
-    fn load_own(&mut self, key: &[u8], value: &[u8]) -> bool {
+    fn load_kept(&mut self, table: Table, key: &[u8], value: &[u8]) -> bool {
         let Ok(name) = Name::from_bytes(key) else { return false };
-        match Own::load(&name, value) {
-            Some(own) => {
-                self.cx.memory.own.insert(name, own);
+        match Entry::load(table, &name, value) {
+            // A name that was followed and then published is an own one.
+            Some(_) if self.cx.memory.kept.get(&name).is_some() => true,
+            Some(entry) => {
+                self.cx.memory.kept.insert(name, entry);
                 true
             }
             None => {

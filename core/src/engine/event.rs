@@ -19,10 +19,12 @@ use super::ids::OpId;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
-    /// The own names are loaded; operations given earlier begin now.
+    /// The kept names are loaded; operations given earlier begin now.
     Restored {
         /// How many own names there are.
         own: usize,
+        /// How many names of others are followed.
+        followed: usize,
     },
     /// A publish or put ended.
     Published {
@@ -60,6 +62,30 @@ pub enum Event {
         ours: u64,
         /// The sequence of the foreign record.
         theirs: u64,
+    },
+    /// It was a kept name's turn, or its time came after a failure or a change: this is how its sending went.
+    Kept {
+        /// The name.
+        name: Name,
+        /// How.
+        result: Result<Publication, PublishError>,
+    },
+    /// An own name's record is to be signed anew, and its signer does not. It is sent as it is while it lives.
+    NotRenewed {
+        /// The name.
+        name: Name,
+        /// Until when it lives.
+        eol: Timestamp,
+        /// Why.
+        error: PublishError,
+    },
+    /// A kept name's record ends soon, or has ended, and there is no newer one. A name that has ended stays kept: it lives
+    /// again when a newer record is found or signed.
+    Expiring {
+        /// The name.
+        name: Name,
+        /// Until when it lives.
+        eol: Timestamp,
     },
     /// A router that held an older record was sent the newer one.
     Corrected {
@@ -172,6 +198,12 @@ pub enum PublishError {
         /// What each router said.
         receipts: Vec<Receipt>,
     },
+    /// The name is neither an own nor a followed one.
+    #[error("the name is not kept here; publish it, or follow it")]
+    NotKept,
+    /// No valid record of a followed name is known to send.
+    #[error("nothing to send: {0}")]
+    NoRecord(ResolveError),
     /// There is no router to publish to.
     #[error("there is no router to publish to; add one, or allow publishing offline")]
     NoRouter,
@@ -214,6 +246,8 @@ impl PublishError {
             Self::SequenceChanged { .. } => "sequence_changed",
             Self::Conflict { .. } => "conflict",
             Self::Unread { .. } => "unread",
+            Self::NotKept => "not_kept",
+            Self::NoRecord(error) => error.code(),
             Self::NoRouter => "no_router",
             Self::PolicyNotMet { .. } => "policy_not_met",
             Self::Sign(error) => error.code(),
@@ -334,6 +368,27 @@ pub enum ResolveError {
     /// Too many operations are under way.
     #[error("too many operations at once; try again later")]
     Overloaded,
+}
+
+/// Why a name is not followed. [`code`](FollowError::code) is stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FollowError {
+    /// As many names are followed as are allowed.
+    #[error("{limit} names are followed already; unfollow some, or allow more")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl FollowError {
+    /// The stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooMany { .. } => "followed_too_many",
+        }
+    }
 }
 
 /// Why an inquiry was not answered. [`code`](InquireError::code) is stable.

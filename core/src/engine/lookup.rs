@@ -17,7 +17,7 @@ use crate::routing::{CallEnd, CallId, CallUpdate, Calls, Depth, Operation, Recei
 use super::cache::Cached;
 use super::event::Freshness;
 use super::ids::OpId;
-use super::own::{Rank, rank};
+use super::index::{Rank, rank};
 use super::request::Enough;
 
 /// A router that sends more records for one name than this is not listened to any longer.

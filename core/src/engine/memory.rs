@@ -10,11 +10,12 @@ use crate::store::Write;
 use crate::time::{Now, Timestamp};
 
 use super::cache::{Cache, Cached};
+use super::index::{Index, rank};
+use super::kept::{Entry, KeptNames, Kind};
 use super::lookup::is_newer;
-use super::own::{Index, Own};
 
 pub(crate) struct Memory {
-    pub(crate) own: BTreeMap<Name, Own>,
+    pub(crate) kept: KeptNames,
     /// Own names whose entry in the store cannot be read: their sequence is unknown.
     pub(crate) unreadable: BTreeSet<Name>,
     pub(crate) index: Index,
@@ -24,17 +25,42 @@ pub(crate) struct Memory {
     max_records: usize,
 }
 
+/// As what a record is kept alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Own {
+        lifetime: Duration,
+    },
+    Followed,
+    /// As what the name is kept alive by now.
+    AsItIs,
+}
+
 /// A record on its way to the store.
 pub(crate) struct Kept {
     pub(crate) record: Verified,
-    /// The record as this node's own.
-    pub(crate) own: Option<Own>,
+    pub(crate) keep: Option<Keep>,
+}
+
+impl Kept {
+    /// The entry of the name with this record; `None` if it is not kept alive.
+    fn entry(&self, old: Option<&Entry>) -> Option<Entry> {
+        let mut entry = match (self.keep?, old) {
+            (Keep::Own { lifetime }, _) => Entry::new(Kind::Own { lifetime }),
+            (Keep::Followed | Keep::AsItIs, Some(old)) => old.clone(),
+            (Keep::Followed, None) => Entry::new(Kind::Followed),
+            (Keep::AsItIs, None) => return None,
+        };
+        entry.due = old.and_then(|old| old.due);
+        entry.set_record(&self.record);
+        Some(entry)
+    }
 }
 
 impl Memory {
     pub(crate) fn new(cache: Cache, max_records: usize) -> Self {
         Self {
-            own: BTreeMap::new(),
+            kept: KeptNames::default(),
             unreadable: BTreeSet::new(),
             index: Index::default(),
             spent: BTreeMap::new(),
@@ -67,8 +93,8 @@ impl Memory {
         mut etags: BTreeMap<RouterId, String>,
     ) -> bool {
         let known = self.cached(record.name());
-        let own = self.own.get(record.name()).map(|own| &own.record);
-        if known.iter().map(|known| &known.record).chain(own).any(|known| is_newer(known, Some(record))) {
+        let own = self.own_record(record.name());
+        if known.iter().map(|known| &known.record).chain(&own).any(|known| is_newer(known, Some(record))) {
             return false;
         }
         if let Some(known) = known.filter(|known| known.record == *record) {
@@ -90,10 +116,13 @@ impl Memory {
     /// What is to be written to keep a record that is returned once it is durable.
     pub(crate) fn begin(&mut self, kept: &Kept, received: Timestamp) -> Vec<Write> {
         let mut writes: Vec<Write> = self.index.write(&kept.record, received).into_iter().collect();
-        if let Some(own) = &kept.own {
-            writes.push(own.write());
-            let spent = self.spent.entry(*own.record.name()).or_default();
-            *spent = (*spent).max(own.record.sequence());
+        let name = kept.record.name();
+        if let Some(entry) = kept.entry(self.kept.get(name)) {
+            writes.push(entry.write(name));
+            if entry.is_own() {
+                let spent = self.spent.entry(*name).or_default();
+                *spent = (*spent).max(kept.record.sequence());
+            }
         }
         writes
     }
@@ -104,13 +133,22 @@ impl Memory {
         if self.spent.get(&name).is_some_and(|spent| *spent <= kept.record.sequence()) {
             self.spent.remove(&name);
         }
-        if let Some(own) = kept.own {
+        if let Some(entry) = kept.entry(self.kept.get(&name)) {
             self.unreadable.remove(&name);
-            if is_newer(&own.record, self.own.get(&name).map(|own| &own.record)) {
-                self.own.insert(name, own);
+            if self.kept.get(&name).is_none_or(|old| !old.has_record() || rank(&kept.record) > old.rank) {
+                self.kept.insert(name, entry);
             }
         }
         self.index.note(&kept.record, self.max_records)
+    }
+
+    /// The newest record that this node made of a name.
+    pub(crate) fn own_record(&self, name: &Name) -> Option<Verified> {
+        self.kept.get(name).filter(|entry| entry.is_own())?.record(name)
+    }
+
+    pub(crate) fn is_own(&self, name: &Name) -> bool {
+        self.kept.get(name).is_some_and(Entry::is_own)
     }
 
     /// The highest sequence of a name that must not be used again, although nobody saw it.

@@ -8,10 +8,10 @@
 //! ```text
 //!   publish ─▶ Publishing ─┐                    ┌─▶ Output::Http, Route   (routing: calls, attempts, retries)
 //!   resolve ─▶ Resolving  ─┤     Context        ├─▶ Output::Net           (questions and answers of DHT nodes)
-//!   watch   ─▶ Watching   ─┼─▶  lookups, own  ──┼─▶ Output::Sign
-//!   Request ─▶ Serving    ─┘    names, cache,   ├─▶ Output::Store         (persist before send)
-//!                ▲              DHT nodes       ├─▶ Output::Respond
-//!                │                              └─▶ Output::Event         (results, improvements, warnings)
+//!   watch   ─▶ Watching   ─┼─▶  lookups, kept ──┼─▶ Output::Sign
+//!   Request ─▶ Serving    ─┤    names, cache,   ├─▶ Output::Store         (persist before send)
+//!   a turn  ─▶ Keeping    ─┘    DHT nodes       ├─▶ Output::Respond
+//!                ▲                              └─▶ Output::Event         (results, improvements, warnings)
 //!                └── wakes: a lookup changed, stored, signed, a call ended, time
 //! ```
 //!
@@ -23,6 +23,10 @@
 //! The way of one publish (`publish.rs`): wait for earlier ones of the name, read the newest record from the store and
 //! all routers, choose the sequence above it, sign, have it stored, put it to every router, count who took it. A DHT
 //! reads by [`Dht::walk`](crate::dht::Dht::walk), and puts to the peers which that found.
+//!
+//! Names stay alive by themselves: each own and each followed name has its turn once an interval (`keep.rs`), when it is
+//! signed anew if it is time for that, and sent (`keeping.rs`). A DHT explores a region of its key space once for all
+//! names in it.
 //!
 //! # Example
 //!
@@ -60,26 +64,35 @@ mod context;
 mod engine;
 mod event;
 mod ids;
+mod index;
 mod io;
+mod keep;
+mod keeping;
+mod kept;
 mod lookup;
 mod memory;
 mod nodes;
-mod own;
 mod publish;
+mod queue;
 mod request;
 mod resolve;
+mod sending;
 mod serve;
+mod signing;
 mod stored;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod turns;
 mod watch;
 
 pub use config::Config;
 pub use engine::Engine;
-pub use event::{Event, Freshness, InquireError, Publication, PublishError, Resolution, ResolveError};
+pub use event::{Event, FollowError, Freshness, InquireError, Publication, PublishError, Resolution, ResolveError};
 pub use ids::{InboundId, OpId, SignId, StoreId};
 pub use io::{Input, Output, StoreAction, StoreCommand, StoreReply};
-pub use own::Own;
+pub use keep::Keeping;
+pub use kept::{Followed, Own, Sent};
+pub use queue::QueueError;
 pub use request::{Enough, OnConflict, Policy, Publish, Put, Resolve};
-pub use stored::{StoredOwn, StoredRecord};
+pub use stored::{StoredFollowed, StoredOwn, StoredQueued, StoredRecord};

@@ -4,6 +4,7 @@ use super::context::{Context, StoreWait};
 use super::event::Event;
 use super::ids::OpId;
 use super::io::{Output, StoreAction};
+use crate::dht::Standing;
 use crate::routing::{NetEvent, NodeOutput};
 use crate::store::{Entries, Table};
 
@@ -33,7 +34,12 @@ impl Context {
                 NodeOutput::Call(call, update) => self.calls.on_node(call, update),
                 NodeOutput::Told(op, router, event) => self.emit(Event::Told { op: OpId(op), router, event }),
                 NodeOutput::Answered(op) => self.emit(Event::Answered { op: OpId(op), result: Ok(()) }),
-                NodeOutput::Health(router, health) => self.emit(Event::Health { router, health }),
+                NodeOutput::Health(router, health) => {
+                    if health.standing == Standing::Joined {
+                        self.recover();
+                    }
+                    self.emit(Event::Health { router, health });
+                }
                 NodeOutput::Serving(router, serving) => self.emit(Event::Serving { router, serving }),
             }
         }

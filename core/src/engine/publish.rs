@@ -4,18 +4,20 @@
 //! name never gets the same sequence with another value.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
 
 use crate::name::Name;
-use crate::record::{Checks, MAX_SEQUENCE, RecordBuilder, RecordError, Unsigned, Verified, compare};
-use crate::routing::{CallId, Depth, Receipt, RouteError, RouterId};
+use crate::record::{Checks, MAX_SEQUENCE, RecordBuilder, Verified, compare};
+use crate::routing::{Depth, Receipt, RouteError};
 
 use super::context::{Context, Wake};
 use super::event::{Event, Publication, PublishError};
 use super::ids::{OpId, SignId};
-use super::lookup::{Lookup, Phase, is_newer};
-use super::own::Own;
+use super::index::rank;
+use super::lookup::{Lookup, Phase};
+use super::memory::Keep;
 use super::request::{Enough, OnConflict, Policy, Publish, Put};
+use super::sending::Sending;
+use super::signing::Signing;
 
 pub(crate) struct Publishing {
     op: OpId,
@@ -41,19 +43,6 @@ enum Stage {
     Signing(Box<Signing>),
     Storing(Verified),
     Sending(Sending),
-}
-
-struct Signing {
-    unsigned: Unsigned,
-    v2: (SignId, Option<Vec<u8>>),
-    v1: Option<(SignId, Option<Vec<u8>>)>,
-}
-
-struct Sending {
-    record: Verified,
-    calls: BTreeMap<CallId, (RouterId, bool)>,
-    receipts: BTreeMap<RouterId, Receipt>,
-    since: Duration,
 }
 
 type Outcome = Result<Publication, PublishError>;
@@ -88,16 +77,7 @@ impl Publishing {
             Wake::Stored(result) => self.stored(cx, result),
             Wake::Call(call, end) => {
                 if let Stage::Sending(sending) = &mut self.stage {
-                    match end {
-                        Some(end) => {
-                            sending.calls.remove(&call);
-                            let receipt = Receipt::new(cx.now.monotonic, end, &cx.calls);
-                            sending.receipts.insert(receipt.router, receipt);
-                        }
-                        None => {
-                            sending.calls.entry(call).and_modify(|(_, failing)| *failing = true);
-                        }
-                    }
+                    sending.on_call(cx, call, end);
                 }
                 self.sent(cx)
             }
@@ -142,7 +122,7 @@ impl Publishing {
     fn decide(&mut self, cx: &mut Context) -> Option<Outcome> {
         let lookup = cx.lookup(&self.name);
         let newest = lookup.and_then(|lookup| lookup.newest().cloned());
-        let own = cx.memory.own.get(&self.name).map(|own| own.record.clone());
+        let own = cx.memory.own_record(&self.name);
         let foreign = own.as_ref().zip(lookup).and_then(|(own, lookup)| {
             let foreign = lookup.candidates().filter(|record| is_foreign(record, own));
             foreign.max_by(|a, b| compare(a, b)).cloned()
@@ -202,9 +182,7 @@ impl Publishing {
             Ok(unsigned) => unsigned,
             Err(error) => return Some(Err(error.into())),
         };
-        let v2 = (cx.sign(self.op, self.name, unsigned.message_v2()), None);
-        let v1 = unsigned.message_v1().map(|message| (cx.sign(self.op, self.name, message), None));
-        self.stage = Stage::Signing(Box::new(Signing { unsigned, v2, v1 }));
+        self.stage = Stage::Signing(Box::new(Signing::begin(cx, self.op, self.name, unsigned)));
         None
     }
 
@@ -215,46 +193,22 @@ impl Publishing {
         result: Result<Vec<u8>, crate::key::SignError>,
     ) -> Option<Outcome> {
         let Stage::Signing(signing) = &mut self.stage else { return None };
-        let signature = match result {
-            Ok(signature) => signature,
-            Err(error) => return Some(Err(error.into())),
-        };
-        if signing.v2.0 == id {
-            signing.v2.1 = Some(signature);
-        } else if let Some(v1) = signing.v1.as_mut().filter(|v1| v1.0 == id) {
-            v1.1 = Some(signature);
-        }
-        let (Some(v2), v1) = (signing.v2.1.clone(), signing.v1.clone()) else { return None };
-        let v1 = match v1 {
-            Some((_, None)) => return None,
-            Some((_, signature)) => signature,
-            None => None,
-        };
-        let record = match signing.unsigned.clone().finish(v2, v1) {
-            Ok(record) => record,
-            Err(error) => return Some(Err(error.into())),
-        };
-        // A signer may live elsewhere and be the wrong one: what it gave is verified like anyone's.
-        match cx.checks().verify_record(record, &self.name) {
+        match signing.signed(cx, &self.name, id, result)? {
             Ok(record) => self.persist(cx, record),
-            Err(error @ RecordError::Expired { .. }) => Some(Err(error.into())),
-            Err(error) => Some(Err(PublishError::BadSigner(error))),
+            Err(error) => Some(Err(error)),
         }
     }
 
     fn persist(&mut self, cx: &mut Context, record: Verified) -> Option<Outcome> {
-        let own = cx.memory.own.get(&self.name);
-        let lifetime = match &self.what {
-            What::Make(publish) => Some(publish.lifetime.unwrap_or(cx.config.lifetime)),
-            What::Given(_) => own.map(|own| own.lifetime),
+        let kept = cx.memory.kept.get(&self.name);
+        let newer = kept.is_none_or(|kept| !kept.has_record() || rank(&record) > kept.rank);
+        let keep = match &self.what {
+            What::Make(publish) => Some(Keep::Own { lifetime: publish.lifetime.unwrap_or(cx.config.lifetime) }),
+            What::Given(put) if put.keep && kept.is_none() => Some(Keep::Followed),
+            What::Given(_) => kept.map(|_| Keep::AsItIs),
         };
-        let lifetime = lifetime.filter(|_| is_newer(&record, own.map(|own| &own.record)));
-        let own = lifetime.map(|lifetime| {
-            let record = record.clone();
-            Own { record, lifetime, last_sent: None, acks: 0, last_error: None }
-        });
         self.stage = Stage::Storing(record.clone());
-        cx.commit(self.op, record, own);
+        cx.commit(self.op, record, keep.filter(|_| newer));
         None
     }
 
@@ -264,14 +218,9 @@ impl Publishing {
             return Some(Err(error.into()));
         }
         let record = record.clone();
-        let routers: Vec<RouterId> = cx.calls.routers().filter(|(_, router)| router.write).map(|(id, _)| id).collect();
-        let mut calls = BTreeMap::new();
-        for router in routers {
-            calls.insert(cx.send(self.op, router, &record), (router, cx.calls.is_suspect(router)));
-        }
-        let since = cx.now.monotonic;
-        self.stage = Stage::Sending(Sending { record, calls, receipts: BTreeMap::new(), since });
-        let grace = since + cx.config.failing_grace;
+        let sending = Sending::begin(cx, self.op, record, Depth::Usual);
+        let grace = sending.since + cx.config.failing_grace;
+        self.stage = Stage::Sending(sending);
         cx.set_timer(self.op, Some(grace.min(self.deadline(cx))));
         self.sent(cx)
     }
@@ -279,18 +228,7 @@ impl Publishing {
     /// Every router has answered, or the policy is met and only failing routers are left.
     fn sent(&mut self, cx: &mut Context) -> Option<Outcome> {
         let Stage::Sending(sending) = &self.stage else { return None };
-        let met = self.is_met(sending);
-        let only_failing = sending.calls.values().all(|(_, failing)| *failing);
-        let waited = cx.now.monotonic >= sending.since + cx.config.failing_grace;
-        if sending.calls.is_empty() || (met && only_failing && waited) {
-            return Some(self.result(cx));
-        }
-        None
-    }
-
-    fn is_met(&self, sending: &Sending) -> bool {
-        let took = sending.receipts.values().filter(|receipt| receipt.is_ok()).count();
-        took >= self.policy.needed(sending.receipts.len() + sending.calls.len())
+        sending.is_over(cx, self.policy).then(|| self.result(cx))
     }
 
     fn on_time(&mut self, cx: &mut Context) -> Option<Outcome> {
@@ -317,18 +255,14 @@ impl Publishing {
 
     fn result(&self, cx: &Context) -> Outcome {
         let Stage::Sending(sending) = &self.stage else { return Err(PublishError::Timeout) };
-        let mut receipts = sending.receipts.clone();
-        for end in sending.calls.keys().filter_map(|call| cx.calls.progress(*call)) {
-            receipts.insert(end.router, Receipt::new(cx.now.monotonic, end, &cx.calls));
-        }
         let publication = Publication {
             record: sending.record.clone(),
-            receipts: receipts.into_values().collect(),
+            receipts: sending.receipts(cx),
             rebased_over: self.rebased_over,
             elapsed: cx.now.monotonic.saturating_sub(self.started),
         };
         let offline = || self.allow_offline && publication.receipts.iter().all(is_unreached);
-        if self.is_met(sending) || offline() {
+        if sending.is_met(self.policy) || offline() {
             return Ok(publication);
         }
         let needed = self.policy.needed(publication.receipts.len());
@@ -339,39 +273,17 @@ impl Publishing {
         cx.release(self.op, &self.name);
         cx.unlock(self.op, &self.name);
         if let Stage::Sending(sending) = &self.stage {
-            for call in sending.calls.keys() {
-                if matches!(result, Err(PublishError::Cancelled)) {
-                    cx.abandon(*call);
-                } else {
-                    cx.disown(*call);
-                }
-            }
-            self.note(cx, &sending.record, &result);
+            sending.leave(cx, matches!(result, Err(PublishError::Cancelled)));
+            cx.note_sent(&self.name, &sending.record, &result);
         } else {
             cx.nodes.give_up(&self.name);
         }
         cx.emit(Event::Published { op: self.op, result });
     }
-
-    /// Keeps how the sending went, for lists.
-    fn note(&self, cx: &mut Context, record: &Verified, result: &Outcome) {
-        let Some(own) = cx.memory.own.get_mut(&self.name).filter(|own| own.record == *record) else { return };
-        let receipts = match result {
-            Ok(publication) => &publication.receipts,
-            Err(PublishError::PolicyNotMet { publication, .. }) => &publication.receipts,
-            Err(_) => return,
-        };
-        own.acks = receipts.iter().filter(|receipt| receipt.is_ok()).count() as u32;
-        own.last_error = result.as_ref().err().map(ToString::to_string);
-        if own.acks > 0 {
-            own.last_sent = Some(cx.now.wall);
-        }
-        cx.write_own(&self.name);
-    }
 }
 
 /// Whether the router said nothing about the record: neither took nor refused it.
-fn is_unreached(receipt: &Receipt) -> bool {
+pub(crate) fn is_unreached(receipt: &Receipt) -> bool {
     match &receipt.outcome {
         Err(RouteError::Failed(_) | RouteError::Refused(_) | RouteError::Conflict { .. } | RouteError::Invalid(_))
         | Ok(_) => false,

@@ -98,6 +98,8 @@ pub struct Put {
     pub record: Bytes,
     /// Whether to send it although a newer one is known here. The newer one stays what this node returns.
     pub force: bool,
+    /// Whether to keep the name alive from now on, as one that is [followed](super::Engine::follow).
+    pub keep: bool,
     /// How many routers must take it.
     pub policy: Policy,
     /// Whether to succeed when the record is stored here and no router could be reached.

@@ -126,7 +126,7 @@ impl Serving {
         let Stage::Get { head, if_none_match, asked } = &mut self.stage else { return None };
         let known = cx.lookup(&name)?.answer(&checks).cloned();
         let fresh = known.as_ref().is_some_and(|known| cx.is_fresh(known));
-        let own = cx.memory.own.contains_key(&name);
+        let own = cx.memory.is_own(&name);
         let heard = *asked && cx.is_enough(op, &name, Enough::Probable);
         // An own name is answered at once and refreshed behind: another device may have published it.
         let ready = !cx.calls.routers().any(|(_, router)| router.read) || heard || (known.is_some() && (fresh || own));
@@ -175,7 +175,7 @@ impl Serving {
         if routers.is_empty() {
             return Some(put_response(PutOutcome::Stored));
         }
-        let calls = routers.into_iter().map(|router| cx.send(self.op, router, &record)).collect();
+        let calls = routers.into_iter().map(|router| cx.send(self.op, router, &record, Depth::Usual)).collect();
         self.stage = Stage::Sending { calls, refusals: Vec::new() };
         None
     }

@@ -26,6 +26,13 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// A record out of bytes that were verified for this name before; `None` for bytes that are none.
+    pub(crate) fn believed(bytes: Bytes, name: &Name) -> Option<Self> {
+        let record = Record::decode(bytes).ok()?;
+        let eol = check_fields(&record).ok()?;
+        Some(Self { record, name: *name, eol })
+    }
+
     /// The name that signed.
     pub fn name(&self) -> &Name {
         &self.name

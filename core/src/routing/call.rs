@@ -48,6 +48,8 @@ pub enum Operation {
 /// How thoroughly a router of many peers is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Depth {
+    /// As one of many that are sent again.
+    Swept,
     /// Until a newer record is unlikely to have been missed.
     Usual,
     /// Until so many of the peers that should know have answered.

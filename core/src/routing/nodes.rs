@@ -100,6 +100,11 @@ impl Nodes {
         nodes
     }
 
+    /// Where in the key space this node is in the first of its DHTs, as a share of all of it.
+    pub(crate) fn place(&self) -> Option<f64> {
+        self.nodes.values().next().map(|node| crate::dht::Key::of_peer(&node.dht.config().local).share())
+    }
+
     /// Runs a call; its updates follow in the outputs.
     pub(crate) fn start(&mut self, now: Now, call: CallId, router: RouterId, operation: Operation, depth: Depth) {
         let Some(node) = self.nodes.get_mut(&router) else { return };
@@ -112,7 +117,10 @@ impl Nodes {
                 node.askers.insert(query, Asker::Get(call));
             }
             Operation::Put { record } => {
-                let query = node.dht.publish(now, &record);
+                let query = match depth {
+                    Depth::Swept => node.dht.resend(now, &record),
+                    _ => node.dht.publish(now, &record),
+                };
                 node.askers.insert(query, Asker::Put { call, peers: Vec::new() });
             }
         }
@@ -379,7 +387,7 @@ impl Asker {
 fn until(depth: Depth) -> Option<crate::dht::Until> {
     match depth {
         Depth::Answers(wanted) if wanted > USUAL_ANSWERS => Some(crate::dht::Until::Answers(wanted as usize)),
-        Depth::Usual | Depth::Answers(_) => Some(crate::dht::Until::Probable(MISS_PROBABILITY)),
+        Depth::Usual | Depth::Swept | Depth::Answers(_) => Some(crate::dht::Until::Probable(MISS_PROBABILITY)),
         Depth::Walk => None,
     }
 }

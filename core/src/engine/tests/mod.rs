@@ -104,7 +104,7 @@ fn publish(seed: u8, number: u64) -> Publish {
 }
 
 fn put(seed: u8, record: Bytes) -> Put {
-    Put { name: name(seed), record, force: false, policy: Default::default(), allow_offline: false }
+    Put { name: name(seed), record, force: false, keep: false, policy: Default::default(), allow_offline: false }
 }
 
 /// Someone asks for the record of a name over HTTP.
@@ -134,7 +134,7 @@ fn router(host: &str) -> Router {
     Router::http(Endpoint::new(&format!("http://{host}")).unwrap())
 }
 
-/// The defaults, with an HTTP router for each host.
+/// The defaults, with an HTTP router for each host. Nothing is kept alive, so that the world comes to rest.
 fn config(hosts: &[&str]) -> Config {
-    Config { routers: hosts.iter().map(|host| router(host)).collect(), ..Config::default() }
+    Config { routers: hosts.iter().map(|host| router(host)).collect(), keep: None, ..Config::default() }
 }

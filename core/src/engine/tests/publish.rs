@@ -38,8 +38,8 @@ fn sequences_rise_from_zero() {
         assert_eq!(world.script(host).puts(), [0, 1, 2]);
     }
     let (own, kept) = world.nodes[node].engine.own().next().unwrap();
-    assert_eq!((*own, kept.record.sequence(), kept.acks), (name(1), 2, 2));
-    assert!(kept.last_sent.is_some() && kept.last_error.is_none());
+    assert_eq!((own, kept.record.sequence(), kept.sent.acks), (name(1), 2, 2));
+    assert!(kept.sent.at.is_some() && kept.sent.error.is_none());
 }
 
 #[test]
@@ -172,8 +172,8 @@ fn a_name_that_nobody_can_be_asked_about_is_not_published() {
     };
     assert_eq!((publication.record.sequence(), publication.receipts.len()), (1, 2));
     let (_, own) = world.nodes[node].engine.own().next().unwrap();
-    assert_eq!((own.record.sequence(), own.acks), (1, 0), "stored, to be sent later");
-    assert!(own.last_error.is_some());
+    assert_eq!((own.record.sequence(), own.sent.acks), (1, 0), "stored, to be sent later");
+    assert!(own.sent.error.is_some());
 
     // Some servers say 500 of a name that they do not know.
     world.script("a").then = Act::Refuse;

@@ -11,7 +11,7 @@ use super::world::World;
 use super::*;
 
 fn restored(world: &World, node: usize) -> Vec<usize> {
-    let restored = |event: &Event| if let Event::Restored { own } = event { Some(*own) } else { None };
+    let restored = |event: &Event| if let Event::Restored { own, .. } = event { Some(*own) } else { None };
     world.nodes[node].events.iter().filter_map(restored).collect()
 }
 

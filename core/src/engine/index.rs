@@ -1,57 +1,15 @@
-//! The names that this node publishes, and the index of the records that it stores.
+//! The index of the records that this node stores.
 
-use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message;
 
 use crate::name::Name;
-use crate::record::{Checks, Record, Verified};
+use crate::record::{Record, Verified};
 use crate::store::{Table, Write};
 use crate::time::Timestamp;
 
-use super::stored::{StoredOwn, StoredRecord};
-
-/// A name that this node publishes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Own {
-    /// The newest record that this node made, durable in the store. It may have expired.
-    pub record: Verified,
-    /// The lifetime that its owner chose.
-    pub lifetime: Duration,
-    /// When it was last sent to any router.
-    pub last_sent: Option<Timestamp>,
-    /// How many routers took it then.
-    pub acks: u32,
-    /// Why it was not sent, if it was not.
-    pub last_error: Option<String>,
-}
-
-impl Own {
-    /// Reads an entry of the store. The record may have expired, but must be the name's.
-    pub(crate) fn load(name: &Name, bytes: &[u8]) -> Option<Self> {
-        let entry = StoredOwn::from_bytes(bytes)?;
-        Some(Self {
-            record: Checks::at(Timestamp::MIN).verify(entry.record.clone(), name).ok()?,
-            lifetime: entry.lifetime(),
-            last_sent: (entry.last_sent != 0).then(|| Timestamp::from_unix_secs(entry.last_sent)),
-            acks: entry.acks,
-            last_error: Some(entry.last_error).filter(|error| !error.is_empty()),
-        })
-    }
-
-    pub(crate) fn write(&self) -> Write {
-        let entry = StoredOwn {
-            record: self.record.as_bytes().clone(),
-            lifetime_ns: u64::try_from(self.lifetime.as_nanos()).unwrap_or(u64::MAX),
-            last_sent: self.last_sent.map_or(0, Timestamp::as_unix_secs),
-            acks: self.acks,
-            last_error: self.last_error.clone().unwrap_or_default(),
-        };
-        Write { table: Table::Own, key: self.record.name().to_bytes(), value: Some(entry.encode_to_vec()) }
-    }
-}
+use super::stored::StoredRecord;
 
 /// What decides which of two records is newer, without the record: sequence, end of life.
 pub(crate) type Rank = (u64, Timestamp);
@@ -150,7 +108,7 @@ fn write(name: &Name, value: Option<Vec<u8>>) -> Write {
 mod tests {
     use super::*;
     use crate::key::{KeyType, SecretKey, Signer};
-    use crate::record::RecordBuilder;
+    use crate::record::{Checks, RecordBuilder};
 
     fn record(seed: u8, sequence: u64, eol: i64) -> Verified {
         let key = SecretKey::generate(KeyType::Ed25519, [seed; 32], 0).unwrap();
@@ -175,19 +133,5 @@ mod tests {
         let writes = index.note(&record(3, 0, 40), 2);
         assert_eq!((writes.len(), &writes[0].key, &writes[0].value), (1, &record(2, 0, 20).name().to_bytes(), &None));
         assert!(!index.contains(record(2, 0, 20).name()));
-    }
-
-    #[test]
-    fn own_entries_round_trip() {
-        let own = Own {
-            record: record(1, 7, 1),
-            lifetime: Duration::from_secs(3),
-            last_sent: Some(Timestamp::from_unix_secs(9)),
-            acks: 2,
-            last_error: Some("x".into()),
-        };
-        let write = own.write();
-        assert_eq!(Own::load(own.record.name(), &write.value.clone().unwrap()), Some(own));
-        assert_eq!(Own::load(record(2, 0, 1).name(), &write.value.unwrap()), None, "another name's entry");
     }
 }

@@ -1,0 +1,76 @@
+//! A durable record on its way to every router that takes records.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use crate::record::Verified;
+use crate::routing::{CallEnd, CallId, Depth, Receipt, RouterId};
+
+use super::context::Context;
+use super::ids::OpId;
+use super::request::Policy;
+
+pub(crate) struct Sending {
+    pub(crate) record: Verified,
+    /// What has not ended, and whether an attempt of it has failed.
+    calls: BTreeMap<CallId, (RouterId, bool)>,
+    receipts: BTreeMap<RouterId, Receipt>,
+    pub(crate) since: Duration,
+}
+
+impl Sending {
+    /// Sends a record to every router that takes records.
+    pub(crate) fn begin(cx: &mut Context, op: OpId, record: Verified, depth: Depth) -> Self {
+        let routers: Vec<RouterId> = cx.calls.routers().filter(|(_, router)| router.write).map(|(id, _)| id).collect();
+        let mut calls = BTreeMap::new();
+        for router in routers {
+            calls.insert(cx.send(op, router, &record, depth), (router, cx.calls.is_suspect(router)));
+        }
+        Self { record, calls, receipts: BTreeMap::new(), since: cx.now.monotonic }
+    }
+
+    /// A delivery ended, or goes on after a failed attempt (`None`).
+    pub(crate) fn on_call(&mut self, cx: &Context, call: CallId, end: Option<CallEnd>) {
+        match end {
+            Some(end) => {
+                self.calls.remove(&call);
+                let receipt = Receipt::new(cx.now.monotonic, end, &cx.calls);
+                self.receipts.insert(receipt.router, receipt);
+            }
+            None => {
+                self.calls.entry(call).and_modify(|(_, failing)| *failing = true);
+            }
+        }
+    }
+
+    /// Whether every router has answered, or the policy is met and only failing routers are left.
+    pub(crate) fn is_over(&self, cx: &Context, policy: Policy) -> bool {
+        let only_failing = self.calls.values().all(|(_, failing)| *failing);
+        let waited = cx.now.monotonic >= self.since + cx.config.failing_grace;
+        self.calls.is_empty() || (self.is_met(policy) && only_failing && waited)
+    }
+
+    pub(crate) fn is_met(&self, policy: Policy) -> bool {
+        let took = self.receipts.values().filter(|receipt| receipt.is_ok()).count();
+        took >= policy.needed(self.receipts.len() + self.calls.len())
+    }
+
+    /// What each router said so far.
+    pub(crate) fn receipts(&self, cx: &Context) -> Vec<Receipt> {
+        let mut receipts = self.receipts.clone();
+        for end in self.calls.keys().filter_map(|call| cx.calls.progress(*call)) {
+            receipts.insert(end.router, Receipt::new(cx.now.monotonic, end, &cx.calls));
+        }
+        receipts.into_values().collect()
+    }
+
+    /// Nobody waits for it any more: what is under way goes on, or, with `cancel`, is given up.
+    pub(crate) fn leave(&self, cx: &mut Context, cancel: bool) {
+        for call in self.calls.keys() {
+            match cancel {
+                true => cx.abandon(*call),
+                false => cx.disown(*call),
+            }
+        }
+    }
+}
