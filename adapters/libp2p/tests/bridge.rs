@@ -147,6 +147,7 @@ fn put_of(record: &Verified) -> Put {
         name: *record.name(),
         record: record.as_bytes().clone(),
         force: false,
+        keep: false,
         policy: Policy::default(),
         allow_offline: false,
     }
