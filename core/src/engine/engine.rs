@@ -25,7 +25,7 @@ use super::kept::{Entry, Followed, Own};
 use super::nodes::NODE_TABLES;
 use super::publish::Publishing;
 use super::queue::QueueError;
-use super::request::{Policy, Publish, Put, Resolve};
+use super::request::{Publish, Put, Resolve};
 use super::resolve::Resolving;
 use super::serve::Serving;
 use super::watch::Watching;
@@ -359,24 +359,14 @@ impl Engine {
     /// Begins what is due of the kept names and the queued records. Returns `false` when nothing is.
     fn begin_turn(&mut self) -> bool {
         let Restore::Done = self.restore else { return false };
-        let task: fn(&mut Context, OpId, Name, Bytes) -> Task;
-        let (name, record) = match self.cx.pop_queued() {
-            Some((name, record)) => {
-                task = |cx, op, name, record| {
-                    let (force, keep, policy, allow_offline) = (false, true, Policy::Any, true);
-                    let put = Put { name, record, force, keep, policy, allow_offline };
-                    Task::Publish(Box::new(Publishing::put(cx, op, put)))
-                };
-                (name, record)
-            }
-            None => {
-                let Some(name) = self.cx.pop_turn() else { return false };
-                task = |cx, op, name, _| Task::Keep(Box::new(Keeping::new(cx, op, name, false)));
-                (name, Bytes::new())
-            }
-        };
         let op = OpId(self.cx.fresh_id());
-        let task = task(&mut self.cx, op, name, record);
+        let task = if let Some((name, record)) = self.cx.pop_queued() {
+            Task::Publish(Box::new(Publishing::queued(&mut self.cx, op, name, record)))
+        } else if let Some(name) = self.cx.pop_turn() {
+            Task::Keep(Box::new(Keeping::new(&mut self.cx, op, name, false)))
+        } else {
+            return false;
+        };
         self.tasks.insert(op, task);
         self.cx.wake(op, Wake::Start);
         true

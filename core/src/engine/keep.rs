@@ -47,6 +47,8 @@ const LONGEST_GAP: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(90);
 /// When the wall clock has gone this much farther than the monotonic one, the machine was asleep.
 const SLEPT: Duration = Duration::from_secs(60);
+/// How often the clocks are compared for that.
+const HEARTBEAT: Duration = Duration::from_secs(300);
 /// Among all followed names, somebody is asked for a newer record at most this often.
 const LOOK_GAP: Duration = Duration::from_secs(2);
 /// No followed name is looked up more often.
@@ -91,8 +93,14 @@ impl Schedule {
         self.due.extend(due.map(|due| (due, *name)));
     }
 
-    /// When a name is next to be begun, if any may.
+    /// When the next name is to be begun, or the clocks are to be looked at.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        let clocks = self.seen.monotonic + HEARTBEAT;
+        (!self.due.is_empty()).then(|| self.next().map_or(clocks, |next| next.min(clocks)))
+    }
+
+    /// When the next name may begin.
+    fn next(&self) -> Option<Duration> {
         let (due, _) = self.due.first()?;
         (self.running < self.how.parallelism).then(|| self.gate.max(*due))
     }
@@ -100,7 +108,7 @@ impl Schedule {
     /// The name whose turn it is, and that may begin: all of them together go at most at twice the rate at which they go
     /// when nothing is behind.
     pub(crate) fn pop(&mut self, now: Duration) -> Option<Name> {
-        let ready = self.next_timeout().is_some_and(|at| at <= now);
+        let ready = self.next().is_some_and(|at| at <= now);
         let (_, name) = ready.then(|| self.due.pop_first()).flatten()?;
         let count = u32::try_from(self.due.len() + 1).unwrap_or(u32::MAX);
         let gap = (self.how.interval / 2 / count).min(LONGEST_GAP);
@@ -290,7 +298,7 @@ mod tests {
         let begun = at;
         for _ in 0..300 {
             while schedule.pop(at).is_none() {
-                at = schedule.next_timeout().unwrap();
+                at = schedule.next().unwrap();
             }
             schedule.running -= 1;
         }

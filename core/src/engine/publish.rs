@@ -5,6 +5,8 @@
 
 use core::time::Duration;
 
+use bytes::Bytes;
+
 use crate::name::Name;
 use crate::record::{Checks, MAX_SEQUENCE, RecordBuilder, Verified, compare};
 use crate::routing::{Depth, Receipt, RouteError};
@@ -21,6 +23,8 @@ use super::signing::Signing;
 
 pub(crate) struct Publishing {
     op: OpId,
+    /// Whether the application waits for it.
+    asked: bool,
     name: Name,
     what: What,
     policy: Policy,
@@ -58,10 +62,17 @@ impl Publishing {
         Self::new(cx, op, name, policy, allow_offline, What::Given(Box::new(what)))
     }
 
+    /// A record that was signed for later and whose time has come.
+    pub(crate) fn queued(cx: &mut Context, op: OpId, name: Name, record: Bytes) -> Self {
+        let (force, keep, policy, allow_offline) = (false, true, Policy::Any, true);
+        let put = Put { name, record, force, keep, policy, allow_offline };
+        Self { asked: false, ..Self::put(cx, op, put) }
+    }
+
     fn new(cx: &mut Context, op: OpId, name: Name, policy: Policy, allow_offline: bool, what: What) -> Self {
         let (started, rebased_over, stage) = (cx.now.monotonic, None, Stage::Waiting);
         cx.set_timer(op, Some(started + cx.config.publish_timeout));
-        Self { op, name, what, policy, allow_offline, started, rebased_over, stage }
+        Self { op, asked: true, name, what, policy, allow_offline, started, rebased_over, stage }
     }
 
     fn deadline(&self, cx: &Context) -> Duration {
@@ -278,7 +289,10 @@ impl Publishing {
         } else {
             cx.nodes.give_up(&self.name);
         }
-        cx.emit(Event::Published { op: self.op, result });
+        cx.emit(match self.asked {
+            true => Event::Published { op: self.op, result },
+            false => Event::Kept { name: self.name, result },
+        });
     }
 }
 

@@ -47,6 +47,12 @@ impl World {
         self.begun(node, op, limit)
     }
 
+    pub(super) fn start_republish(&mut self, node: usize, name: Name) -> OpId {
+        let (now, limit) = (self.at(node), self.nodes[node].config.publish_timeout);
+        let op = self.nodes[node].engine.republish(now, name);
+        self.begun(node, op, limit)
+    }
+
     pub(super) fn start_resolve(&mut self, node: usize, name: Name, how: Resolve) -> OpId {
         let now = self.at(node);
         let limit = how.timeout.unwrap_or(self.nodes[node].config.resolve_timeout);

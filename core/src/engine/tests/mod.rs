@@ -7,6 +7,7 @@ mod acts;
 mod chains;
 mod disk;
 mod faults;
+mod keep;
 mod never;
 mod publish;
 mod put;
