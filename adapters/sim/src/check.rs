@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipns_core::dht::{self, Mode, PeerInfo};
-use ipns_core::engine::{Config, Enough, Event, OpId, Publish, Resolve};
+use ipns_core::engine::{Config, Enough, Event, Keeping, OpId, Publish, Resolve};
 use ipns_core::key::{KeyType, PublicKey, SecretKey, Signer};
 use ipns_core::routing::Router;
 use ipns_core::store::StoreError;
@@ -22,6 +22,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(65);
 /// What was found absent while the network was split is believed to be so for this long, and buckets are refreshed.
 const CONVALESCENCE: Duration = Duration::from_secs(13 * 60);
+/// How often names are sent again.
+const REPUBLISH: Duration = Duration::from_secs(120);
 
 /// What a seed led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +93,8 @@ impl<'a> Check<'a> {
             let seeds = (0..2).filter(|other| *other != n).map(info).collect();
             let mode = if client { Mode::Client } else { Mode::Server };
             let dht = dht::Config { seeds, mode, ..dht::Config::public(World::peer_id(NodeId(n))) };
-            check.world.add(!client, Config { routers: vec![Router::dht("dht", dht)], ..Config::default() });
+            let keep = Some(Keeping { interval: REPUBLISH, first_retry: 5 * SECOND, ..Keeping::default() });
+            check.world.add(!client, Config { routers: vec![Router::dht("dht", dht)], keep, ..Config::default() });
             check.lives.push(0);
         }
         for number in 0..1 + check.die(2) {

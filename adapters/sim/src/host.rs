@@ -64,6 +64,17 @@ impl IndexMut<u32> for Hosts {
     }
 }
 
+/// What a node has asked of others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Did {
+    /// Records that it sent.
+    pub puts: u64,
+    /// Other questions.
+    pub others: u64,
+    /// Whom it dialled, and how often each.
+    pub dials: BTreeMap<u32, u32>,
+}
+
 pub(crate) struct Host {
     pub(crate) peer: PeerId,
     pub(crate) address: Multiaddr,
@@ -88,6 +99,8 @@ pub(crate) struct Host {
     /// How much longer it takes for every answer.
     pub(crate) slow: Duration,
     pub(crate) keys: BTreeMap<Name, SecretKey>,
+    /// What it has asked since that was last looked at.
+    pub(crate) did: Did,
     /// When it is to be given a tick.
     pub(crate) wake: Option<Duration>,
     pub(crate) inbound: BTreeMap<InboundId, (Asker, Request)>,
@@ -112,6 +125,7 @@ impl Host {
             liar: None,
             slow: Duration::ZERO,
             keys: BTreeMap::new(),
+            did: Did::default(),
             wake: None,
             inbound: BTreeMap::new(),
             serves: Vec::new(),

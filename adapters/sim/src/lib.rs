@@ -2,8 +2,8 @@
 //!
 //! The engines are the ones of production, unchanged: a [`World`] is to them what a driver, a network, a disk and a
 //! clock are outside. A minute of a hundred nodes takes well under a second, and the same seed gives the same events
-//! in the same order; [`World::trace`] tells whether it did. The program `ipns-sim` compares
-//! strategies by [`measure`], and breaks small networks in every way it knows by [`check`].
+//! in the same order; [`World::trace`] tells whether it did. The program `ipns-sim` compares strategies by [`measure`],
+//! breaks small networks in every way it knows by [`check`], and keeps a million names alive by [`keep`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -45,15 +45,18 @@ mod disk;
 mod faults;
 mod host;
 mod identity;
+pub mod keep;
 mod link;
 pub mod measure;
 mod queue;
 mod servers;
+mod values;
 mod witness;
 mod world;
 
 pub use classic::{Classic, Finished};
 pub use faults::Lie;
+pub use host::Did;
 pub use link::Links;
 pub use servers::{Churn, Servers};
 pub use witness::Violation;

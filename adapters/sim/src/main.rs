@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use program::{bench, check, compare, scenario};
+use program::{bench, check, compare, keep, scenario};
 
 /// A deterministic world for IPNS: the engine of production among thousands of simulated DHT servers.
 #[derive(Parser)]
@@ -26,6 +26,8 @@ enum Command {
     Check(check::Args),
     /// Tells what happens in the network of one seed of `check`
     Replay(check::ReplayArgs),
+    /// Keeps very many names alive for days, and counts what that costs
+    Keep(keep::Args),
     /// How fast the simulator is, and how large its servers are
     Bench(bench::Args),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Replay(args) => check::replay(&args),
+        Command::Keep(args) => keep::run(&args),
         Command::Bench(args) => bench::run(&args),
     }
 }

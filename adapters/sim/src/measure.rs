@@ -228,7 +228,7 @@ fn add_engine(world: &mut World, client: u64, coverage: Coverage) -> NodeId {
     let seeds = (0..4).map(entrance).collect();
     let crawl = Crawling { coverage, ..Crawling::default() };
     let dht = dht::Config { seeds, crawl, mode: Mode::Client, ..dht::Config::public(World::peer_id(NodeId(n))) };
-    world.add(false, Config { routers: vec![Router::dht("dht", dht)], ..Config::default() })
+    world.add(false, Config { routers: vec![Router::dht("dht", dht)], keep: None, ..Config::default() })
 }
 
 fn key(seed: u64, round: u64) -> SecretKey {

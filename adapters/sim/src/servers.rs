@@ -4,16 +4,16 @@
 //! all servers and the seed: all of a small subtree, a fixed sample of a large one, and of those that are down as many
 //! as real tables hold. So a hundred thousand of them fit into a world, and answer like servers that joined long ago.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use ipns_core::dht::{Key, Multiaddr, PeerId, PeerInfo, Refused, Request, Response, VALUE_LIFETIME, ValueRecord};
-use ipns_core::record::{Checks, compare};
+use ipns_core::dht::{Key, Multiaddr, PeerId, PeerInfo, Refused, Request, Response, ValueRecord};
 use ipns_core::{Name, Timestamp, Verified};
 
 use crate::dice::{mix, unit};
 use crate::identity;
+use crate::values::Values;
 
 /// The size of a bucket.
 const K: usize = 20;
@@ -72,20 +72,6 @@ impl Servers {
     }
 }
 
-/// A record that some server keeps, verified once for all of them.
-#[derive(Debug)]
-struct Known {
-    key: Bytes,
-    record: Verified,
-}
-
-/// What a server keeps under a key: which record, and until when.
-#[derive(Debug, Clone, Copy)]
-struct Kept {
-    known: u32,
-    until: Duration,
-}
-
 pub(crate) struct Population {
     seed: u64,
     pub(crate) protocol: String,
@@ -98,9 +84,7 @@ pub(crate) struct Population {
     /// How likely an entry that is down still stands in a far bucket, and in a near one.
     keep_far: f64,
     keep_near: f64,
-    known: Vec<Known>,
-    by_bytes: HashMap<Bytes, u32>,
-    values: BTreeMap<u32, Vec<Kept>>,
+    values: Values,
     providers: BTreeMap<(u32, Bytes), BTreeSet<PeerId>>,
 }
 
@@ -130,9 +114,7 @@ impl Population {
             sorted,
             keep_far: keep(servers.stale_far),
             keep_near: keep(servers.stale_near),
-            known: Vec::new(),
-            by_bytes: HashMap::new(),
-            values: BTreeMap::new(),
+            values: Values::default(),
             providers: BTreeMap::new(),
         }
     }
@@ -148,7 +130,7 @@ impl Population {
     pub(crate) fn set_up(&mut self, n: u32, up: bool) {
         self.up[n as usize] = up;
         if !up {
-            self.values.remove(&n);
+            self.values.remove(n);
             self.providers.retain(|(of, _), _| *of != n);
         }
     }
@@ -258,15 +240,15 @@ impl Population {
             Request::Ping => Response::Ping,
             Request::FindNode { key } => Response::FindNode { closer: closer(self, &key) },
             Request::GetValue { key } => {
-                let record = self.kept(now, n, &key).map(|known| ValueRecord {
-                    key: known.key.clone(),
-                    value: known.record.as_bytes().clone(),
+                let record = self.values.get(now, n, &key).map(|(key, record)| ValueRecord {
+                    key: key.clone(),
+                    value: record.as_bytes().clone(),
                     received: None,
                 });
                 Response::GetValue { record, closer: closer(self, &key) }
             }
             Request::PutValue { record } => {
-                self.put(now, wall, n, &record)?;
+                self.values.put(now, wall, n, &record)?;
                 Response::PutValue { record }
             }
             Request::AddProvider { key, .. } => {
@@ -281,53 +263,15 @@ impl Population {
         })
     }
 
-    fn kept(&self, now: Duration, n: u32, key: &[u8]) -> Option<&Known> {
-        let kept = self.values.get(&n)?.iter().filter(|kept| kept.until > now);
-        kept.map(|kept| &self.known[kept.known as usize]).find(|known| known.key == key)
-    }
-
     /// The record that server `n` keeps of a name.
     pub(crate) fn held(&self, now: Duration, n: u32, name: &Name) -> Option<&Verified> {
-        self.kept(now, n, &name.routing_key()).map(|known| &known.record)
+        self.values.get(now, n, &name.routing_key()).map(|(_, record)| record)
     }
 
     /// How many servers that are up hold exactly this record.
     pub(crate) fn holders(&self, now: Duration, record: &Verified) -> usize {
-        let holds = |n: &&u32| self.is_up(**n) && self.held(now, **n, record.name()) == Some(record);
-        self.values.keys().filter(holds).count()
-    }
-
-    fn put(&mut self, now: Duration, wall: Timestamp, n: u32, sent: &ValueRecord) -> Result<(), Refused> {
-        let known = match self.by_bytes.get(&sent.value) {
-            Some(known) if self.known[*known as usize].key == sent.key => *known,
-            _ => {
-                let name = Name::from_routing_key(&sent.key).map_err(|_| Refused::UnknownKey)?;
-                let record = Checks::at(Timestamp::MIN).verify(sent.value.clone(), &name)?;
-                self.known.push(Known { key: sent.key.clone(), record });
-                let known = self.known.len() as u32 - 1;
-                self.by_bytes.insert(sent.value.clone(), known);
-                known
-            }
-        };
-        let record = &self.known[known as usize].record;
-        if record.is_expired(wall) {
-            Checks::at(wall).verify(sent.value.clone(), record.name())?;
-        }
-        let until = now + VALUE_LIFETIME.min(record.eol().saturating_since(wall));
-        let values = self.values.entry(n).or_default();
-        values.retain(|kept| kept.until > now);
-        let held = values.iter_mut().find(|kept| self.known[kept.known as usize].key == sent.key);
-        match held {
-            Some(held) if compare(record, &self.known[held.known as usize].record).is_lt() => Err(Refused::Older),
-            Some(held) => {
-                *held = Kept { known, until };
-                Ok(())
-            }
-            None => {
-                values.push(Kept { known, until });
-                Ok(())
-            }
-        }
+        let holds = |n: &u32| self.is_up(*n) && self.held(now, *n, record.name()) == Some(record);
+        self.values.servers().filter(holds).count()
     }
 }
 

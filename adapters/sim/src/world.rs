@@ -12,12 +12,12 @@ use ipns_core::dht::{InboundId, Key, Multiaddr, PeerId, PeerInfo, Request, Respo
 use ipns_core::engine::{Config, Engine, Event, Input, Output, StoreAction, StoreCommand};
 use ipns_core::key::{SecretKey, SignError, Signer};
 use ipns_core::routing::{HttpError, NetCommand, NetEvent, RouteError, RouteUpdate, RouterId};
-use ipns_core::store::{StoreError, Table};
-use ipns_core::{Now, Verified};
+use ipns_core::store::{StoreError, Table, Write};
+use ipns_core::{Name, Now, Timestamp, Verified};
 
 use crate::classic::Finished;
 use crate::dice::{mix, unit};
-use crate::host::{Asker, Host, Hosts};
+use crate::host::{Asker, Did, Host, Hosts};
 use crate::identity;
 use crate::link::Links;
 use crate::queue::Queue;
@@ -192,6 +192,17 @@ impl World {
         self.servers.holders(self.now, record)
     }
 
+    /// Whether a passive server keeps a valid record of a name.
+    pub fn holds(&self, server: NodeId, name: &Name) -> bool {
+        let wall = Self::wall(self.now);
+        self.servers.held(self.now, server.0, name).is_some_and(|record| !record.is_expired(wall))
+    }
+
+    /// What a wall clock shows that is right, so long after the world began.
+    pub fn wall(since: Duration) -> Timestamp {
+        Host::true_time(since)
+    }
+
     /// The passive servers that are up and truly nearest to a key, the nearest first.
     pub fn closest(&self, key: &Key, count: usize) -> Vec<NodeId> {
         self.servers.truly_closest(key, count).into_iter().map(NodeId).collect()
@@ -232,11 +243,7 @@ impl World {
     /// Adds a machine and starts an engine on it. Its DHT configurations must have [`peer_id`](Self::peer_id) of the
     /// new node as their `local`. Others can dial it exactly if it is `reachable`.
     pub fn add(&mut self, reachable: bool, config: Config) -> NodeId {
-        let n = self.nodes();
-        self.hosts.add(Host::new(identity::peer(n), identity::address(n), reachable, config));
-        self.by_peer.insert(identity::peer(n), n);
-        self.start(n);
-        NodeId(n)
+        self.add_with(reachable, config, Vec::new())
     }
 
     fn start(&mut self, n: u32) {
@@ -254,6 +261,28 @@ impl World {
         let listening = vec![host.address.clone()];
         let confirmed = if host.reachable { listening.clone() } else { Vec::new() };
         self.input(n, Input::Net(NetEvent::Addresses { listening, confirmed }));
+    }
+
+    /// Adds a machine with something on its disk, as [`add`](Self::add) does.
+    pub fn add_with(&mut self, reachable: bool, config: Config, disk: Vec<Write>) -> NodeId {
+        let n = self.nodes();
+        let mut host = Host::new(identity::peer(n), identity::address(n), reachable, config);
+        let _ = host.disk.carry_out(StoreAction::Commit(disk));
+        self.hosts.add(host);
+        self.by_peer.insert(identity::peer(n), n);
+        self.start(n);
+        NodeId(n)
+    }
+
+    /// What a node with an engine has asked of others since the last call of this.
+    pub fn take_did(&mut self, node: NodeId) -> Did {
+        std::mem::take(&mut self.hosts[node.0].did)
+    }
+
+    fn note_dial(&mut self, n: u32, to: u32) {
+        if !self.is_passive(n) {
+            *self.hosts[n].did.dials.entry(to).or_default() += 1;
+        }
     }
 
     /// Lets a node sign with a key.
@@ -451,6 +480,11 @@ impl World {
         match command {
             NetCommand::Ask { router, id, peer, addresses, request, timeout } => {
                 self.asked += 1;
+                let did = &mut self.hosts[n].did;
+                match request {
+                    Request::PutValue { .. } => did.puts += 1,
+                    _ => did.others += 1,
+                }
                 self.note(&[4, n.into(), id.0, request.key().len() as u64]);
                 let counted = self.counted.0 == *request.key();
                 let asker = Asker { node: n, life: self.hosts[n].life, router, id, counted };
@@ -516,6 +550,7 @@ impl World {
                 let round_trip = self.links.round_trip(self.seed, n, to);
                 let stands = self.now + round_trip.mul_f64(self.links.connect_round_trips);
                 self.queue.push(stands + round_trip / 2, What::Connected(n, to));
+                self.note_dial(n, to);
                 stands
             }
         };
@@ -547,6 +582,9 @@ impl World {
         let open = to.is_some_and(|to| self.is_open(n, to));
         let dialled = to.filter(|to| self.is_up(NodeId(*to)) && (open || self.is_at(*to, addresses)));
         let Some(to) = dialled else {
+            if let Some(to) = to {
+                self.note_dial(n, to);
+            }
             let wait = if addresses.is_empty() { Duration::ZERO } else { self.links.dead_dial.min(dial) };
             self.respond(asker, wait, Err(RpcError::DialFailed));
             return None;

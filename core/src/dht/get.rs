@@ -133,11 +133,18 @@ impl Get {
     pub(crate) fn is_satisfied(&self, k: usize, holders: usize, near: Option<usize>) -> bool {
         match self.until {
             Until::First => self.best.is_some() && self.held.values().any(|held| *held == Held::Best),
-            Until::Probable(_) if self.is_deceived() => near.is_some_and(|near| near >= STRICT.min(k)),
+            Until::Probable(_) if self.is_strict(near) => near.is_some_and(|near| near >= STRICT.min(k)),
             Until::Probable(p) => near.is_some_and(|near| miss_probability(k, holders, near) <= p),
             Until::Answers(n) => near.is_some_and(|near| near >= n),
             Until::Complete => false,
         }
+    }
+
+    /// Whether a few answers tell nothing: somebody lied, or nobody has any record although a few were asked. A name that
+    /// was sent long ago has fewer holders than one that is kept alive, and "there is none" should be certain. A publish
+    /// does not wait for that: most of those who find nothing publish for the first time.
+    pub(crate) fn is_strict(&self, near: Option<usize>) -> bool {
+        self.is_deceived() || (self.corrects && self.best.is_none() && near.is_some())
     }
 
     /// Whether somebody sent a record that is not valid: then peers are no random sample any more.
@@ -249,8 +256,17 @@ mod tests {
     fn policies() {
         let get = |until| Get::new(Publisher::new(1).name(), until, true, None);
         assert!(!get(Until::First).is_satisfied(20, 15, Some(20)));
-        assert!(!get(Until::Probable(1e-3)).is_satisfied(20, 15, Some(4)));
-        assert!(get(Until::Probable(1e-3)).is_satisfied(20, 15, Some(5)));
+        let found = |until| {
+            let mut get = get(until);
+            get.on_answer(checks(), peer(1), Some(&wire(&Publisher::new(1).record(2, 100))));
+            get
+        };
+        assert!(!found(Until::Probable(1e-3)).is_satisfied(20, 15, Some(4)));
+        assert!(found(Until::Probable(1e-3)).is_satisfied(20, 15, Some(5)));
+        // That there is none is not said after a few answers, but by a publish, which reads before it writes.
+        assert!(!get(Until::Probable(1e-3)).is_satisfied(20, 15, Some(15)));
+        assert!(get(Until::Probable(1e-3)).is_satisfied(20, 15, Some(16)));
+        assert!(Get::new(Publisher::new(1).name(), Until::Probable(1e-3), false, None).is_satisfied(20, 15, Some(5)));
         assert!(!get(Until::Probable(1e-3)).is_satisfied(20, 15, None));
         assert!(get(Until::Answers(16)).is_satisfied(20, 15, Some(16)));
         assert!(!get(Until::Answers(16)).is_satisfied(20, 15, Some(15)));

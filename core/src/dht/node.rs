@@ -85,6 +85,7 @@ pub struct Dht {
     queries: BTreeMap<QueryId, Query>,
     pub(super) deadlines: BTreeSet<(Duration, QueryId)>,
     next_query: u64,
+    lookups: u64,
     /// The latest time that was told.
     pub(super) clock: Duration,
     pub(super) to_check: VecDeque<PeerInfo>,
@@ -126,6 +127,7 @@ impl Dht {
             queries: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             next_query: 0,
+            lookups: 0,
             clock: Duration::ZERO,
             to_check: VecDeque::new(),
             checking: 0,
@@ -410,6 +412,7 @@ impl Dht {
             providers: self.server.providers.len(),
             queries: self.queries.len(),
             rpcs: self.rpcs.len(),
+            lookups: self.lookups,
         }
     }
 
@@ -525,6 +528,7 @@ impl Dht {
     /// A lookup of what `request` asks for.
     fn lookup(&mut self, now: Now, request: &Request) -> Lookup {
         let target = Key::of(request.key());
+        self.lookups += 1;
         self.peers.table.refreshed(now.monotonic, &target);
         // Who has not joined yet walks from those it joins through: no operation waits for that.
         let seeds = if self.peers.table.live() == 0 { self.bootstrap.seeds() } else { &[] };
@@ -692,4 +696,6 @@ pub struct Usage {
     pub queries: usize,
     /// Questions that are out.
     pub rpcs: usize,
+    /// Lookups begun so far, upkeep included.
+    pub lookups: u64,
 }

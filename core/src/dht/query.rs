@@ -241,7 +241,8 @@ impl Query {
                     let record = Box::new(best.clone());
                     actions.push(Action::Tell(Event::Found { query, record, from: *peer }));
                 }
-                if get.is_deceived() {
+                let near = walk.lookup.answers_near();
+                if get.is_deceived() || (get.is_strict(near) && near >= get.wanted(context.k, context.holders)) {
                     walk.lookup.widen();
                 }
                 if self.stage == Stage::Done {

@@ -303,6 +303,25 @@ fn many_records_are_sent_again_by_one_exploration_of_each_region() {
 }
 
 #[test]
+fn a_name_that_few_still_hold_is_found() {
+    let mut world = World::settled(4, 300, 60);
+    let mut found = 0;
+    for n in 0..12 {
+        let publisher = Publisher::new(n);
+        let record = publisher.record(1, LIFETIME);
+        let mut nearest: Vec<usize> = (0..300).collect();
+        let target = Key::from_digest(publisher.name().dht_id());
+        nearest.sort_by_key(|n| Key::of_peer(&info(*n).id).distance(&target));
+        // Three of the twenty nearest, and not the first of them.
+        let holders = [6, 11, 17].map(|at| info(nearest[at])).to_vec();
+        world.call(nearest[250], |dht, now| dht.put(now, &record, holders, 3));
+        world.run_for(10 * SECOND);
+        found += usize::from(get(&mut world, nearest[200], publisher.name(), Until::Probable(1e-3)).0.is_some());
+    }
+    assert_eq!(found, 12);
+}
+
+#[test]
 fn islands_that_share_a_seed_become_one_network_again() {
     let mut world = World::empty(3);
     for n in 0..5 {

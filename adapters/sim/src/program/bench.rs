@@ -36,11 +36,12 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 /// What this process holds in memory, in kB, where the system says so.
-fn resident() -> Option<u64> {
+pub(crate) fn resident() -> Option<u64> {
     status("VmRSS:")
 }
 
-fn peak() -> Option<u64> {
+/// The most that it ever held, in kB.
+pub(crate) fn peak() -> Option<u64> {
     status("VmHWM:")
 }
 

@@ -5,6 +5,7 @@
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod compare;
+pub(crate) mod keep;
 mod plot;
 mod row;
 pub(crate) mod scenario;
