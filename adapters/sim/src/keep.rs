@@ -77,6 +77,8 @@ pub struct Kept {
     /// Of the 20 nearest servers that are up, how many hold a name's record: the numbers of all names and moments that
     /// were looked at, in order.
     pub holders: Vec<usize>,
+    /// Why names were not sent, and how often.
+    pub failures: std::collections::BTreeMap<String, u64>,
     /// The size of a record in bytes.
     pub record: u64,
     /// How many events there were.
@@ -122,7 +124,10 @@ pub fn keep(setting: &Setting, seed: u64, mut loaded: impl FnMut(bool), mut tell
             for told in world.take_told() {
                 match told.event {
                     Event::Kept { result: Ok(_), .. } => round.sent += 1,
-                    Event::Kept { .. } => round.failed += 1,
+                    Event::Kept { result: Err(error), .. } => {
+                        round.failed += 1;
+                        *kept.failures.entry(error.to_string()).or_default() += 1;
+                    }
                     Event::Resolved { op, result } if told.node == resolver => {
                         sampler.resolved(op, result.is_ok(), &mut kept);
                     }

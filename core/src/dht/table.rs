@@ -274,6 +274,11 @@ impl Table {
         (0..=self.deepest()).filter(|prefix| !fresh(prefix)).collect()
     }
 
+    /// Whether a bucket could hold more, or holds somebody who may be dead.
+    pub(crate) fn lacks(&self, prefix: u32) -> bool {
+        self.has_room(prefix) || self.suspect_in(prefix).is_some()
+    }
+
     fn deepest(&self) -> u32 {
         let used = |(_, bucket): &(&u32, &Bucket)| !bucket.members.is_empty();
         self.buckets.iter().rev().find(used).map_or(0, |(prefix, _)| *prefix)

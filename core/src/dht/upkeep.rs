@@ -252,8 +252,9 @@ impl Dht {
     }
 
     fn next_upkeep(&mut self, now: Now) -> Option<Upkeep> {
-        let (table, anybody) = (&self.peers.table, self.knows_anybody());
-        let stale = |since| table.stale(since);
+        let (table, anybody, serves) = (&self.peers.table, self.knows_anybody(), self.is_server());
+        // A lookup through a full bucket of live peers tells others of a server, and a client nothing.
+        let stale = |since| table.stale(since).into_iter().filter(|prefix| serves || table.lacks(*prefix)).collect();
         self.bootstrap.next(now.monotonic, table.live(), anybody, stale, &mut self.rng)
     }
 }

@@ -49,6 +49,8 @@ const GRACE: Duration = Duration::from_secs(90);
 const SLEPT: Duration = Duration::from_secs(60);
 /// How often the clocks are compared for that.
 const HEARTBEAT: Duration = Duration::from_secs(300);
+/// What fails again and again although the network is there is not tried more often because of that.
+const RECOVERY_PAUSE: Duration = Duration::from_secs(60);
 /// Among all followed names, somebody is asked for a newer record at most this often.
 const LOOK_GAP: Duration = Duration::from_secs(2);
 /// No followed name is looked up more often.
@@ -67,6 +69,8 @@ pub(crate) struct Schedule {
     pub(crate) running: usize,
     /// What both clocks showed last.
     seen: Now,
+    /// Before that, those that nobody was reached for are not sent out of turn once more.
+    recovers: Duration,
 }
 
 impl Schedule {
@@ -78,7 +82,7 @@ impl Schedule {
             parallelism: how.parallelism.max(1),
             ..how
         };
-        Self { how, phase, due: BTreeSet::new(), gate: Duration::ZERO, running: 0, seen: now }
+        Self { how, phase, due: BTreeSet::new(), gate: Duration::ZERO, running: 0, seen: now, recovers: Duration::ZERO }
     }
 
     pub(crate) fn how(&self) -> &Keeping {
@@ -171,6 +175,15 @@ impl Schedule {
         let pause = (self.how.first_retry * (1 << doublings)).min(self.how.last_retry);
         // Those that failed together do not return together.
         now.monotonic + pause.mul_f64(1.0 + 0.25 * self.place(name))
+    }
+
+    /// Whether those that nobody was reached for are to be sent out of turn, now that somebody was reached.
+    pub(crate) fn may_recover(&mut self, now: Duration) -> bool {
+        let may = now >= self.recovers;
+        if may {
+            self.recovers = now + RECOVERY_PAUSE;
+        }
+        may
     }
 
     /// When a name that could not be sent may be tried at once, but not all of them.

@@ -3,7 +3,7 @@
 //! There may be a million, so an entry holds the bytes of its record and the little that is asked of it often.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message;
@@ -73,8 +73,6 @@ pub(crate) struct Entry {
     pub(crate) acks: u32,
     pub(crate) failures: u32,
     pub(crate) error: Option<Box<str>>,
-    /// Whether the last failure was that nobody could be reached.
-    pub(crate) unreached: bool,
     /// Whether its end was reported.
     pub(crate) warned: bool,
     /// When somebody was last asked for a newer record.
@@ -94,7 +92,6 @@ impl Entry {
             acks: 0,
             failures: 0,
             error: None,
-            unreached: false,
             warned: false,
             looked: None,
             due: None,
@@ -202,6 +199,8 @@ impl Entry {
 pub(crate) struct KeptNames {
     names: BTreeMap<Name, Entry>,
     own: usize,
+    /// Those that could not be sent because nobody could be reached.
+    unreached: BTreeSet<Name>,
 }
 
 impl KeptNames {
@@ -236,8 +235,26 @@ impl KeptNames {
         }
     }
 
+    /// Notes whether a name could not be sent because nobody could be reached.
+    pub(crate) fn set_unreached(&mut self, name: &Name, unreached: bool) {
+        match unreached {
+            true => self.unreached.insert(*name),
+            false => self.unreached.remove(name),
+        };
+    }
+
+    pub(crate) fn has_unreached(&self) -> bool {
+        !self.unreached.is_empty()
+    }
+
+    /// Those that could not be sent because nobody could be reached, once.
+    pub(crate) fn take_unreached(&mut self) -> BTreeSet<Name> {
+        core::mem::take(&mut self.unreached)
+    }
+
     pub(crate) fn remove(&mut self, name: &Name) -> Option<Entry> {
         let entry = self.names.remove(name)?;
+        self.unreached.remove(name);
         self.own -= usize::from(entry.is_own());
         Some(entry)
     }

@@ -81,11 +81,11 @@ impl Context {
     pub(crate) fn recover(&mut self) {
         let count = self.memory.kept.len();
         let Some(schedule) = &mut self.schedule else { return };
-        let waits = |(_, entry): &(&Name, &Entry)| entry.unreached && entry.due.is_some();
-        let names: Vec<Name> = self.memory.kept.iter().filter(waits).map(|(name, _)| *name).collect();
-        for name in names {
-            if let Some(entry) = self.memory.kept.get_mut(&name) {
-                entry.unreached = false;
+        if !self.memory.kept.has_unreached() || !schedule.may_recover(self.now.monotonic) {
+            return;
+        }
+        for name in self.memory.kept.take_unreached() {
+            if let Some(entry) = self.memory.kept.get_mut(&name).filter(|entry| entry.due.is_some()) {
                 let soon = schedule.soon(self.now, &name, count);
                 schedule.set(&name, entry, Some(soon));
             }
@@ -155,7 +155,7 @@ impl Context {
         if looked {
             entry.looked = Some(now.monotonic);
         }
-        let mut succeeded = false;
+        let (mut succeeded, mut unreached) = (false, false);
         if let Some(receipts) = receipts.filter(|_| !(only_look && result.is_ok())) {
             let acks = receipts.iter().filter(|receipt| receipt.is_ok()).count() as u32;
             if acks > 0 {
@@ -163,7 +163,7 @@ impl Context {
             }
             succeeded = acks > 0;
             entry.failures = if succeeded { 0 } else { entry.failures.saturating_add(1) };
-            entry.unreached = !succeeded
+            unreached = !succeeded
                 && match result {
                     Err(PublishError::NoRecord(error)) => error.code() == "unreachable",
                     Err(PublishError::PolicyNotMet { .. }) | Ok(_) => receipts.iter().all(is_unreached),
@@ -174,6 +174,7 @@ impl Context {
         let (failures, eol) = (entry.failures, entry.rank.1);
         let ends = interval.is_some_and(|interval| entry.has_record() && eol <= now.wall + interval * 2);
         let warn = ends && !core::mem::replace(&mut entry.warned, ends);
+        self.memory.kept.set_unreached(name, unreached);
         // What is on its way to the store must not be overwritten there.
         if self.memory.spent(name).is_none()
             && let Some(entry) = self.memory.kept.get(name)

@@ -8,6 +8,9 @@ use ipns_sim::{Churn, Classic, Links, Servers};
 
 use super::bench::{peak, resident};
 
+/// So many kinds of failures are told.
+const MAX_FAILURES: usize = 10;
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How many servers the DHT has
@@ -74,6 +77,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let kept = keep(&setting, args.seed, loaded, told);
     let at = |share: f64| kept.holders.get((kept.holders.len() as f64 * share) as usize).copied().unwrap_or_default();
     println!("resolved by another node: {}, found nothing: {}", kept.resolves, kept.missed);
+    for (failure, count) in kept.failures.iter().take(MAX_FAILURES) {
+        println!("{count} times: {failure}");
+    }
     println!(
         "holders among the 20 nearest: {} at least, {} at p1, {} at p50, of {} looked at",
         at(0.0),
