@@ -9,7 +9,6 @@ use ipns_core::record::{Checks, RecordBuilder};
 use ipns_core::routing::Router;
 use ipns_core::store::{Table, Write};
 use ipns_core::{Name, Timestamp, Verified};
-use prost::Message;
 
 use crate::dice::mix;
 use crate::{Classic, Links, NodeId, Servers, World};
@@ -224,10 +223,10 @@ fn disk(setting: &Setting, seed: u64, kept: &mut Kept) -> (Vec<Write>, Vec<Secre
         kept.record = record.as_bytes().len() as u64;
         let (name, record) = (record.name().to_bytes(), record.as_bytes().clone());
         let (table, value) = match followed {
-            true => (Table::Followed, StoredFollowed { record, last_sent, ..Default::default() }.encode_to_vec()),
+            true => (Table::Followed, StoredFollowed { record, last_sent, ..Default::default() }.to_bytes()),
             false => {
                 let lifetime_ns = LIFETIME.as_nanos() as u64;
-                (Table::Own, StoredOwn { record, lifetime_ns, last_sent, ..Default::default() }.encode_to_vec())
+                (Table::Own, StoredOwn { record, lifetime_ns, last_sent, ..Default::default() }.to_bytes())
             }
         };
         writes.push(Write { table, key: name, value: Some(value) });

@@ -73,6 +73,11 @@ pub struct StoredQueued {
 }
 
 impl StoredFollowed {
+    /// The entry as it is stored.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.encode_to_vec()
+    }
+
     /// Reads an entry. `None` for bytes that are none.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Self::decode(bytes).ok()
@@ -80,6 +85,11 @@ impl StoredFollowed {
 }
 
 impl StoredQueued {
+    /// The entry as it is stored.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.encode_to_vec()
+    }
+
     /// Reads an entry. `None` for bytes that are none.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Self::decode(bytes).ok().filter(|entry| !entry.record.is_empty())
@@ -87,6 +97,11 @@ impl StoredQueued {
 }
 
 impl StoredRecord {
+    /// The entry as it is stored.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.encode_to_vec()
+    }
+
     /// Reads an entry. `None` for bytes that are none.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Self::decode(bytes).ok().filter(|entry| !entry.record.is_empty())
@@ -99,6 +114,11 @@ impl StoredRecord {
 }
 
 impl StoredOwn {
+    /// The entry as it is stored.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.encode_to_vec()
+    }
+
     /// Reads an entry. `None` for bytes that are none.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         Self::decode(bytes).ok().filter(|entry| !entry.record.is_empty())

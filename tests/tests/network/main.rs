@@ -11,6 +11,7 @@ mod asker;
 mod hostile;
 mod js;
 mod kad;
+mod keep;
 mod kubo;
 mod ours;
 mod own;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipns_core::dht::{self, Coverage, Crawling, Mode, PeerInfo, Standing};
-use ipns_core::engine::{Publication, Publish, PublishError, Resolution, Resolve, ResolveError};
+use ipns_core::engine::{Keeping, Publication, Publish, PublishError, Resolution, Resolve, ResolveError};
 use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::routing::{Router, RouterId};
 use ipns_core::{Name, Now, Timestamp};
@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) bootstrap: Vec<PeerInfo>,
     pub(crate) listen: Vec<&'static str>,
     pub(crate) store: MemoryStore,
+    /// How it keeps names alive.
+    pub(crate) keep: Option<Keeping>,
     /// Whether addresses such as 127.0.0.1 are taken and handed out.
     pub(crate) private: bool,
     /// What the wall clock shows, if not the truth.
@@ -61,6 +63,7 @@ impl Options {
             bootstrap: bootstrap.to_vec(),
             listen: vec!["/ip4/127.0.0.1/tcp/0"],
             store: MemoryStore::new(),
+            keep: None,
             private: true,
             wall: None,
         }
@@ -77,7 +80,7 @@ impl Options {
     pub(crate) async fn start(self) -> Ours {
         let key = SecretKey::generate(KeyType::Ed25519, [self.seed; 32], 0).unwrap();
         let peer = key.public_key().to_name().to_peer_id();
-        let mut builder = Node::builder(self.store.clone());
+        let mut builder = Node::builder(self.store.clone()).config(|config| config.keep = self.keep);
         for protocol in &self.protocols {
             let base = match self.private {
                 true => dht::Config::custom(peer, protocol),
