@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipns_core::dht::{self, InboundId, PeerId, PeerInfo, Request, Response, RpcError, RpcId, ValueRecord};
 use ipns_core::engine::{
-    Config, Engine, Enough, Input, OpId, Output, Publish, Put, Resolve, SignId, StoreCommand, StoreAction,
+    Config, Engine, Enough, Input, Keeping, OpId, Output, Publish, Put, Resolve, SignId, StoreCommand, StoreAction,
     StoreReply,
 };
 use ipns_core::key::{KeyType, SecretKey, SignError, Signer};
@@ -152,7 +152,7 @@ fn signed((id, name, message): (SignId, Name, Vec<u8>), fail: bool) -> Input {
 
 fn act(engine: &mut Engine, now: &mut Now, open: &mut Open, choices: &mut Choices<'_>) {
     let world = world();
-    match choices.byte() % 20 {
+    match choices.byte() % 23 {
         0 => {
             let mut what = Publish::new(choices.of(&world.keys).public_key(), "/ipfs/bafkqaaa".parse().unwrap());
             what.allow_offline = choices.byte() % 2 == 0;
@@ -166,7 +166,8 @@ fn act(engine: &mut Engine, now: &mut Now, open: &mut Open, choices: &mut Choice
         2 => {
             let (name, record) = choices.of(&world.records).clone();
             let (force, policy) = (choices.byte() % 2 == 0, Default::default());
-            open.ops.push(engine.put(*now, Put { name, record, force, policy, allow_offline: true }));
+            let keep = choices.byte() % 2 == 0;
+            open.ops.push(engine.put(*now, Put { name, record, force, keep, policy, allow_offline: true }));
         }
         3 => {
             let op = engine.watch(*now, choices.of(&world.records).0);
@@ -242,6 +243,23 @@ fn act(engine: &mut Engine, now: &mut Now, open: &mut Open, choices: &mut Choice
             now.wall = if choices.byte() % 2 == 0 { now.wall + shift } else { now.wall - shift };
             engine.handle_input(*now, Input::Tick);
         }
+        19 => {
+            let name = choices.of(&world.records).0;
+            match choices.byte() % 4 {
+                0 => {
+                    engine.unfollow(*now, &name);
+                }
+                1 => open.ops.push(engine.republish(*now, name)),
+                _ => {
+                    let _ = engine.follow(*now, name);
+                }
+            }
+        }
+        20 => {
+            let (name, record) = choices.of(&world.records).clone();
+            let at = now.wall + Duration::from_secs(u64::from(choices.byte()));
+            let _ = engine.queue(*now, name, record, at);
+        }
         _ => {
             let time = Duration::from_millis(u64::from(choices.byte()).pow(2));
             *now = Now { monotonic: now.monotonic + time, wall: now.wall + time };
@@ -264,7 +282,8 @@ fuzz_target!(|data: &[u8]| {
     let own = dht::Config { seeds, limits, ..dht::Config::custom(ourselves, "/own/kad/1.0.0") };
     let endpoint = Endpoint::new("http://router.example").unwrap();
     let routers = vec![Router::dht("dht", public), Router::dht("own", own), Router::http(endpoint)];
-    let config = Config { routers, cache_entries: 2, max_records: 4, max_operations: 40, ..Config::default() };
+    let keep = Some(Keeping { interval: Duration::from_secs(60), parallelism: 3, max_followed: 2, ..Keeping::default() });
+    let config = Config { routers, cache_entries: 2, max_records: 4, max_operations: 40, keep, ..Config::default() };
     let mut now = Now { monotonic: Duration::ZERO, wall: Timestamp::from_unix_secs(1_800_000_000) };
     let mut engine = Engine::new(config, [7; 32], now);
     let mut open = Open::default();
@@ -272,7 +291,7 @@ fuzz_target!(|data: &[u8]| {
     while !choices.0.is_empty() {
         act(&mut engine, &mut now, &mut open, &mut choices);
         drain(&mut engine, &mut open);
-        assert!(engine.load() <= 40);
+        assert!(engine.load() <= 40 + 3 + 12 && engine.kept().1 <= 3, "{} {:?}", engine.load(), engine.kept());
         for (_, health, usage) in engine.health() {
             assert!(health.known <= 100 + health.table && health.live <= health.table);
             assert!(usage.values <= 8 && usage.providers <= 20 && usage.value_bytes <= 9_000);
@@ -285,6 +304,14 @@ fuzz_target!(|data: &[u8]| {
     let end = now.monotonic + Duration::from_secs(300);
     loop {
         drain(&mut engine, &mut open);
+        let (own, followed): (Vec<Name>, Vec<Name>) =
+            (engine.own().map(|(name, _)| name).collect(), engine.followed().map(|(name, _)| name).collect());
+        for name in &own {
+            engine.disown(now, name);
+        }
+        for name in &followed {
+            engine.unfollow(now, name);
+        }
         if let Some(command) = open.stores.pop_front() {
             engine.handle_input(now, stored(command, false));
         } else if let Some(sign) = open.signs.pop_front() {

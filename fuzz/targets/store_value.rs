@@ -4,7 +4,7 @@
 use core::fmt::Debug;
 
 use ipns_core::Timestamp;
-use ipns_core::engine::{StoredOwn, StoredRecord};
+use ipns_core::engine::{StoredFollowed, StoredOwn, StoredQueued, StoredRecord};
 use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
@@ -18,6 +18,13 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(!entry.record.is_empty());
         assert_eq!(entry.lifetime().as_nanos(), u128::from(entry.lifetime_ns));
         written(&entry, StoredOwn::from_bytes);
+    }
+    if let Some(entry) = StoredFollowed::from_bytes(bytes) {
+        written(&entry, StoredFollowed::from_bytes);
+    }
+    if let Some(entry) = StoredQueued::from_bytes(bytes) {
+        assert!(!entry.record.is_empty());
+        written(&entry, StoredQueued::from_bytes);
     }
 });
 

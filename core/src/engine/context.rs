@@ -79,6 +79,8 @@ pub(crate) struct Context {
     /// When kept names are sent; `None` on a node that keeps nothing alive.
     pub(crate) schedule: Option<Schedule>,
     pub(crate) queue: Queue,
+    /// Whether the store has been read, so that turns may begin.
+    pub(crate) keeps: bool,
     random: ChaCha8Rng,
     clock: ClockWatch,
     lookups: BTreeMap<Name, Lookup>,
@@ -107,6 +109,7 @@ impl Context {
             nodes,
             schedule: config.keep.map(|how| Schedule::new(how, phase, now)),
             queue: Queue::default(),
+            keeps: false,
             behind: Behind::default(),
             memory: Memory::new(Cache::new(config.cache_entries, config.cache_bytes), config.max_records),
             random,

@@ -91,9 +91,8 @@ impl Engine {
     /// When as many names are followed as [`Keeping::max_followed`](super::Keeping::max_followed) allows.
     pub fn follow(&mut self, now: Now, name: Name) -> Result<bool, FollowError> {
         self.cx.now = now;
-        let limit = self.cx.config.keep.unwrap_or_default().max_followed;
-        if self.cx.memory.kept.followed() >= limit && self.cx.memory.kept.get(&name).is_none() {
-            return Err(FollowError::TooMany { limit });
+        if !self.cx.may_follow() && self.cx.memory.kept.get(&name).is_none() {
+            return Err(FollowError::TooMany { limit: self.cx.config.keep.unwrap_or_default().max_followed });
         }
         let begun = self.cx.follow_name(name);
         self.run();
@@ -423,7 +422,7 @@ impl Engine {
             (false, _) => {
                 let (own, followed) = self.kept();
                 self.cx.emit(Event::Restored { own, followed });
-                self.cx.give_turns();
+                self.cx.begin_keeping();
                 self.end_restore(Restore::Done);
             }
         }

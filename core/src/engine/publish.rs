@@ -215,7 +215,7 @@ impl Publishing {
         let newer = kept.is_none_or(|kept| !kept.has_record() || rank(&record) > kept.rank);
         let keep = match &self.what {
             What::Make(publish) => Some(Keep::Own { lifetime: publish.lifetime.unwrap_or(cx.config.lifetime) }),
-            What::Given(put) if put.keep && kept.is_none() => Some(Keep::Followed),
+            What::Given(put) if put.keep && kept.is_none() => cx.may_follow().then_some(Keep::Followed),
             What::Given(_) => kept.map(|_| Keep::AsItIs),
         };
         self.stage = Stage::Storing(record.clone());

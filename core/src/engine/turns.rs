@@ -19,8 +19,14 @@ use super::queue::QueueError;
 impl Context {
     /// When a kept name, or a queued record, is to have its turn.
     pub(crate) fn next_turn(&self) -> Option<Duration> {
-        let schedule = self.schedule.as_ref()?;
+        let schedule = self.schedule.as_ref().filter(|_| self.keeps)?;
         schedule.next_timeout().into_iter().chain(self.queue.next_timeout(self.now)).min()
+    }
+
+    /// What is kept is known: turns may begin.
+    pub(crate) fn begin_keeping(&mut self) {
+        self.keeps = true;
+        self.give_turns();
     }
 
     /// The name whose turn it is.
@@ -102,6 +108,11 @@ impl Context {
         {
             schedule.set(record.name(), entry, Some(now));
         }
+    }
+
+    /// Whether one more name of someone else may be followed.
+    pub(crate) fn may_follow(&self) -> bool {
+        self.memory.kept.followed() < self.config.keep.unwrap_or_default().max_followed
     }
 
     /// Keeps a name of someone else alive from now on. `false` if it is kept already.

@@ -6,6 +6,7 @@ use super::super::event::{Event, PublishError};
 use super::super::io::Input;
 use super::super::keep::Keeping;
 use super::super::queue::QueueError;
+use super::disk::Health;
 use super::script::{Act, Script};
 use super::world::{Signing, World};
 use super::*;
@@ -271,6 +272,21 @@ fn a_record_that_was_signed_for_later_is_sent_in_its_time_and_kept() {
     world.pass(15 * HOUR);
     assert_eq!(held(&mut world, &name(1)).sequence(), 3);
     assert_eq!(world.nodes[node].engine.queued().count(), 0);
+}
+
+#[test]
+fn who_cannot_read_its_store_keeps_nothing_and_rests() {
+    let (mut world, node) = keeper(Script::new());
+    world.publish(node, publish(1, 1)).unwrap();
+    world.nodes[node].disk.health = Health::Unreadable;
+    world.script("a").held.clear();
+    world.restart(node);
+    world.pass(seconds(1));
+    let now = world.at(node);
+    world.nodes[node].engine.queue(now, name(1), bytes(1, 2), DAWN + seconds(10)).unwrap();
+    world.drain(node);
+    world.pass(24 * HOUR);
+    assert!(world.script("a").held.is_empty());
 }
 
 #[test]
