@@ -26,18 +26,35 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod backend;
+mod check;
+mod failure;
+#[cfg(feature = "rocksdb")]
+mod framing;
 mod keystore;
 mod limits;
 mod memory;
 mod migrate;
+mod pages;
+mod portable;
 mod publish;
 mod redb;
+#[cfg(feature = "rocksdb")]
+mod rocksdb;
 mod schema;
 mod staged;
+#[cfg(feature = "rocksdb")]
+mod tally;
+mod transfer;
 
 pub use ipns_core::store::{Entries, Store, StoreError, Table, Write};
 
+pub use self::backend::{AnyStore, Backend, UnknownBackend};
+pub use self::check::{Problem, Report, TableReport, check};
 pub use self::keystore::{KeyStore, KeyStoreError, MAX_KEY_NAME_BYTES};
 pub use self::memory::MemoryStore;
 pub use self::publish::create_file;
 pub use self::redb::RedbStore;
+#[cfg(feature = "rocksdb")]
+pub use self::rocksdb::RocksStore;
+pub use self::transfer::{ImportError, Imported, Migrated, copy, export, import, migrate};

@@ -4,15 +4,14 @@ use ipns_core::store::Table;
 use redb::{Database, Error, ReadableTable, WriteTransaction};
 
 use crate::redb::begin_durable;
-use crate::schema::{self, Bytes};
+use crate::schema::{self, Bytes, CURRENT};
 
 type Step = fn(&WriteTransaction) -> Result<(), Error>;
 
 /// The first step leads from version 1 to 2, the next from 2 to 3, and so on: to change the schema, append one.
 const STEPS: &[Step] = &[one_table_each];
 
-/// The version that the last step leads to, and that new files have.
-pub(crate) const CURRENT: u64 = STEPS.len() as u64 + 1;
+const _: () = assert!(STEPS.len() as u64 + 1 == CURRENT, "the last step leads to the current version");
 
 /// The only table of version 1. Its keys are the table's name, a zero byte and the key.
 pub(crate) const VERSION_1: Bytes<'static> = Bytes::new("ipns");

@@ -12,6 +12,7 @@ use redb::{
     Builder, Database, Durability, Error, ReadOnlyTable, ReadableDatabase, StorageBackend, TableError, WriteTransaction,
 };
 
+use crate::failure::{self, io_failure, system_failure, text};
 use crate::schema::Bytes;
 use crate::staged::Staged;
 use crate::{limits, migrate, publish, schema};
@@ -51,16 +52,29 @@ impl RedbStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(path)?,
             Err(error) => return Err(system_failure(path, &error, "look at the file")),
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(|error| system_failure(path, &error, "open the file for reading and writing"))?;
-        let backend = FileBackend::new(file).map_err(|error| store_error(path, error.into()))?;
-        Self::open_backend(backend, path)
+        Self::open_backend(existing(path)?, path)
+    }
+
+    /// Opens the store at `path`, which must exist, and verifies it. Nothing of the file ever changes: the migration
+    /// of an older schema, and whatever is committed, stay in memory. Returns also the schema that the file has.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_unchanged(path: &Path) -> Result<(Self, u64), StoreError> {
+        let (store, _, found) = Self::recognise(existing(path)?, path)?;
+        migrate::run(&store.database, found).map_err(|error| store_error(path, error))?;
+        Ok((store, found))
     }
 
     fn open_backend(backend: impl StorageBackend, path: &Path) -> Result<Self, StoreError> {
+        let (store, staged, found) = Self::recognise(backend, path)?;
+        staged.accept().map_err(|error| store_error(path, error.into()))?;
+        migrate::run(&store.database, found).map_err(|error| store_error(path, error))?;
+        Ok(store)
+    }
+
+    /// Verifies all of a file that is not changed yet. Returns how to have the changes carried out, and its schema.
+    fn recognise<B: StorageBackend>(backend: B, path: &Path) -> Result<(Self, Staged<B>, u64), StoreError> {
         let staged = Staged::new(backend).map_err(|error| store_error(path, error.into()))?;
         let database =
             builder().create_with_backend(staged.clone()).map_err(|error| opening_error(path, error.into()))?;
@@ -70,16 +84,12 @@ impl RedbStore {
             .and_then(|read| schema::identify(&read))
             .map_err(|error| opening_error(path, error))?;
         match found {
-            None => return Err(StoreError::Foreign { path: text(path) }),
-            Some(found) if found > migrate::CURRENT => {
-                return Err(StoreError::TooNew { path: text(path), found, known: migrate::CURRENT });
+            None => Err(StoreError::Foreign { path: text(path) }),
+            Some(found) if found > schema::CURRENT => {
+                Err(StoreError::TooNew { path: text(path), found, known: schema::CURRENT })
             }
-            Some(found) => {
-                staged.accept().map_err(|error| store_error(path, error.into()))?;
-                migrate::run(&database, found).map_err(|error| store_error(path, error))?;
-            }
+            Some(found) => Ok((Self { database, path: path.to_owned() }, staged, found)),
         }
-        Ok(Self { database, path: path.to_owned() })
     }
 
     /// The file, as it was given to [`open`](Self::open).
@@ -179,6 +189,16 @@ impl fmt::Debug for RedbStore {
     }
 }
 
+/// The file at `path`, to be used by redb.
+fn existing(path: &Path) -> Result<FileBackend, StoreError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|error| system_failure(path, &error, "open the file for reading and writing"))?;
+    FileBackend::new(file).map_err(|error| store_error(path, error.into()))
+}
+
 fn builder() -> Builder {
     let mut builder = Database::builder();
     // Without the check redb trusts a file that was closed cleanly, and may panic when it is damaged.
@@ -203,7 +223,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
     let attempt = || -> Result<(), Error> {
         let database = builder().create(draft.path())?;
         let transaction = begin_durable(&database)?;
-        schema::write(&transaction, migrate::CURRENT)?;
+        schema::write(&transaction, schema::CURRENT)?;
         transaction.commit()?;
         Ok(database.close()?)
     };
@@ -211,25 +231,6 @@ fn create(path: &Path) -> Result<(), StoreError> {
     match publish::publish(draft, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         created => created.map_err(|error| system_failure(path, &error, "create the file")),
-    }
-}
-
-fn text(path: &Path) -> String {
-    path.display().to_string()
-}
-
-fn io_failure(path: &Path, reason: impl Into<String>) -> StoreError {
-    StoreError::Io { path: text(path), reason: reason.into() }
-}
-
-/// A failure of the system to do what `action` says.
-fn system_failure(path: &Path, error: &io::Error, action: &str) -> StoreError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path: text(path) },
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            io_failure(path, format!("cannot {action}: {error}; check its owner and mode"))
-        }
-        _ => io_failure(path, format!("cannot {action}: {error}")),
     }
 }
 
@@ -245,7 +246,7 @@ fn opening_error(path: &Path, error: Error) -> StoreError {
 }
 
 fn store_error(path: &Path, error: Error) -> StoreError {
-    let corrupt = |reason: String| StoreError::Corrupt { path: text(path), reason };
+    let corrupt = |reason: String| failure::corrupt(path, reason);
     match error {
         Error::DatabaseAlreadyOpen | Error::LockProtocolMismatch => StoreError::Locked { path: text(path) },
         Error::DatabaseClosed => StoreError::Closed,

@@ -1,4 +1,4 @@
-//! The header of a store file: how one is recognised, and which schema it has.
+//! The header of a store: how one is recognised, and which schema it has.
 
 use redb::{
     Error, MultimapTableHandle, ReadTransaction, ReadableTable, TableDefinition, TableError, TableHandle,
@@ -10,9 +10,16 @@ use crate::migrate;
 /// A table of the store: bytes to bytes.
 pub(crate) type Bytes<'a> = TableDefinition<'a, &'static [u8], &'static [u8]>;
 
+/// The schema of new stores, in all backends: which tables there are, and what their keys and values mean.
+///
+/// An additional table is no change of it. A new version needs a step of `migrate.rs` for redb, and one for RocksDB.
+pub(crate) const CURRENT: u64 = 2;
+
 const HEADER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ipns_schema");
-const MAGIC: (&str, &[u8]) = ("magic", b"IPNS store of ipns-store");
-const VERSION: &str = "version";
+/// What tells a store of ours from any other.
+pub(crate) const MAGIC: (&str, &[u8]) = ("magic", b"IPNS store of ipns-store");
+/// The key of the version, which is 8 bytes, little-endian.
+pub(crate) const VERSION: &str = "version";
 
 /// The schema version of the file, or `None` when the file is not ours.
 ///
@@ -31,11 +38,14 @@ pub(crate) fn identify(read: &ReadTransaction) -> Result<Option<u64>, Error> {
     }
     let version = header
         .get(VERSION)?
-        .and_then(|version| version.value().try_into().ok())
-        .map(u64::from_le_bytes)
-        .filter(|version| *version > 0)
+        .and_then(|version| parse_version(version.value()))
         .ok_or_else(|| Error::Corrupted("its header has no schema version".to_owned()))?;
     Ok(Some(version))
+}
+
+/// The version that stands in a header.
+pub(crate) fn parse_version(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_le_bytes).filter(|version| *version > 0)
 }
 
 /// Whether this is a file from before there was a header: its one table is ours and so are all keys in it.

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use ipns_core::store::{Entries, MAX_KEY_BYTES, MAX_VALUE_BYTES, Store, StoreError, Table, Write};
-use ipns_store::{MemoryStore, RedbStore};
+#[cfg(feature = "rocksdb")]
+use ipns_store::RocksStore;
+use ipns_store::{Backend, MemoryStore, RedbStore};
 
 /// Runs the suite against a store: `$open` gives something that keeps the store's place alive, and the store, empty.
 macro_rules! conformance {
@@ -39,6 +41,14 @@ conformance!(memory, ((), MemoryStore::new()));
 conformance!(redb_file, {
     let folder = tempfile::tempdir().unwrap();
     let store = RedbStore::open(folder.path().join("store")).unwrap();
+    (folder, store)
+});
+
+conformance!(any_memory, ((), Backend::Memory.open("").unwrap()));
+#[cfg(feature = "rocksdb")]
+conformance!(rocksdb_folder, {
+    let folder = tempfile::tempdir().unwrap();
+    let store = RocksStore::open(folder.path().join("store")).unwrap();
     (folder, store)
 });
 
