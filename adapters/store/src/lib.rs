@@ -3,9 +3,15 @@
 //! - [`RedbStore`] is the store of a real node: one file, every commit on the disk before it returns. It opens a
 //!   file only after it has verified the whole of it, without having changed a byte; it migrates files of older
 //!   schemas; and it tells a file that is foreign, damaged, too new or in use apart, each with its own error.
+//! - `RocksStore`, behind the feature `rocksdb`, makes the same promises with a folder of RocksDB: for those who run
+//!   it already. It is built from its C++ sources, with a C++ compiler and libclang, in minutes.
 //! - [`MemoryStore`] keeps the same in memory, for tests and for nodes that need nothing kept. Its clones share
 //!   their contents, so that a test can start a second engine over what the first one left.
 //! - [`KeyStore`] is a directory with one file for each private key, named as Kubo names them.
+//!
+//! [`Backend`] names the kinds, and [`AnyStore`] is a store of any kind. Whole stores can be looked through ([`check`]),
+//! written to a file and read from it ([`export`], [`import`]), copied to a store of another kind ([`copy`]) and
+//! replaced by one ([`migrate`]).
 //!
 //! All of it is synchronous and blocks: a driver runs it off the executor. All errors are values, and each has a
 //! stable `code()`.
@@ -21,8 +27,11 @@
 //! ```
 //!
 //! Inside: `redb.rs` opens and uses the file, over `staged.rs`, which holds back its first writes until
-//! `schema.rs` has recognised it and before `migrate.rs` changes it; `publish.rs` makes new files appear whole or
-//! not at all; `limits.rs` is the size check that both stores share.
+//! `schema.rs` has recognised it and before `migrate.rs` changes it. `rocksdb.rs` does so with the folder, over
+//! `tally.rs`, which counts its commits a second time, and `framing.rs`, which looks at its logs before RocksDB does.
+//! `publish.rs` makes new files and folders appear whole or not at all; `limits.rs` is the size check and `failure.rs`
+//! the errors that stores share. `check.rs` and `transfer.rs` work on stores of any kind, a page at a time (`pages.rs`);
+//! `portable.rs` is the file that they are exported to.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
