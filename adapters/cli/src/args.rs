@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipns_core::Timestamp;
 use ipns_server::api::{FreshnessWanted, Wait};
+use ipns_store::Backend;
 use serde::{Deserialize, Serialize};
 
 /// Publish names, resolve them, and serve them to others.
@@ -41,6 +42,9 @@ pub(crate) struct Global {
     /// Read settings from this file [default: HOME/config.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// The kind of store [default: the one that is there, or redb]; memory keeps nothing
+    #[arg(long, global = true, value_name = "redb|rocksdb|memory", value_parser = Backend::from_str)]
+    pub(crate) store: Option<Backend>,
     /// Where to look for records and send them: dht, a URL, a preset (delegated-ipfs.dev, ipfs.io, dweb.link), or none
     /// [default: dht and delegated-ipfs.dev]
     #[arg(long = "router", global = true, value_name = "URL|dht|none", help_heading = "Routers")]
@@ -106,6 +110,9 @@ pub(crate) enum Command {
     Daemon(DaemonArgs),
     /// Publish and resolve in a private network on this machine, and show what happened
     Demo(DemoArgs),
+    /// Check, compact, export, import and replace the store
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -336,6 +343,33 @@ pub(crate) enum DhtCommand {
     },
     /// The routing table
     Table,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Verify everything in it and count what is there; changes nothing
+    Check,
+    /// Give space that is no longer used back
+    Compact,
+    /// Write everything in it to a file that a store of any kind can import; keys are not in it
+    Export {
+        /// The file, which must not exist
+        file: PathBuf,
+    },
+    /// Take what is in an exported file, unless that would take an own name back
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Take own names back all the same
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Replace it by one of another kind with the same contents; the old one is kept under another name
+    Migrate {
+        /// The kind
+        #[arg(long, value_name = "redb|rocksdb", value_parser = Backend::from_str)]
+        to: Backend,
+    },
 }
 
 #[derive(Debug, Subcommand)]

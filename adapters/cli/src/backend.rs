@@ -1,6 +1,6 @@
 //! Where a command runs: in the daemon of this home if there is one, else in a node that lives as long as the command.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use ipns_server::api::{Api, PublishRequest, PutRequest, ResolveRequest};
 use ipns_server::dht::{DhtReport, DhtRequest};
 use ipns_server::report::{KeptReport, PublishReport, ResolveReport};
 use ipns_server::{AdminClient, Failure, exit};
-use ipns_store::{KeyStore, RedbStore, StoreError};
+use ipns_store::KeyStore;
 use ipns_tokio::{Handle, Listening, Node, NodeConfig, SpawnError};
 
-use crate::identity;
 use crate::settings::Settings;
+use crate::{identity, store};
 
 /// How long to wait for another command that uses the same home.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
@@ -165,8 +165,7 @@ pub(crate) struct Running {
 /// Starts a node on the store of this home.
 pub(crate) async fn start(settings: &Settings, role: Role) -> Result<Running, Failure> {
     create_home(&settings.home)?;
-    let path = settings.home.join("store.redb");
-    let store = open_store(path).await?;
+    let store = store::open(settings).await?;
     let keys = Arc::new(open_keys(&settings.home)?);
     let peer_key = settings.has_dht().then(|| identity::load_or_create(&settings.home)).transpose()?;
     let peer = peer_key.as_ref().map(|key| key.public_key().to_name().to_peer_id());
@@ -205,7 +204,7 @@ fn not_started(error: SpawnError) -> Failure {
     Failure::new(status, error.code(), message)
 }
 
-fn create_home(home: &Path) -> Result<(), Failure> {
+pub(crate) fn create_home(home: &Path) -> Result<(), Failure> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -213,13 +212,4 @@ fn create_home(home: &Path) -> Result<(), Failure> {
     builder
         .create(home)
         .map_err(|error| Failure::new(exit::STORE, "home", format!("cannot create {}: {error}", home.display())))
-}
-
-/// Opening verifies the whole file, which takes a moment when it is large.
-async fn open_store(path: PathBuf) -> Result<RedbStore, Failure> {
-    let opened = tokio::task::spawn_blocking(move || RedbStore::open(path)).await;
-    let opened = opened.unwrap_or_else(|error| {
-        Err(StoreError::Io { path: "store".into(), reason: format!("opening it was interrupted: {error}") })
-    });
-    Ok(opened?)
 }

@@ -9,6 +9,7 @@ mod files;
 mod identity;
 mod output;
 mod settings;
+mod store;
 
 use std::process::ExitCode;
 
@@ -85,6 +86,7 @@ fn run(cli: Cli) -> Result<u8, Failure> {
         Command::Put(args) => runtime.block_on(commands::put::run(&settings, args)),
         Command::List => runtime.block_on(commands::list::run(&settings)),
         Command::Dht(command) => runtime.block_on(commands::dht::run(&settings, command)),
+        Command::Store(command) => runtime.block_on(commands::store::run(&settings, command)),
         Command::Daemon(args) => runtime.block_on(commands::daemon::run(&settings, args)),
         Command::Demo(args) => runtime.block_on(commands::demo::run(&settings, &args)),
         Command::Completions { .. } | Command::Man => Ok(0),

@@ -8,6 +8,7 @@ use ipns_core::routing::Router;
 use ipns_core::routing::http::client::{Endpoint, PutMethod};
 use ipns_server::dht::parse_peer;
 use ipns_server::{Failure, exit};
+use ipns_store::Backend;
 use serde::{Deserialize, Serialize};
 
 use crate::args::{DhtMode, Global};
@@ -39,6 +40,9 @@ pub(crate) struct File {
     /// Where the daemon listens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) http: Option<std::net::SocketAddr>,
+    /// The kind of store; what is there already, or redb, if it is not given.
+    #[serde(with = "backend_option", skip_serializing_if = "Option::is_none")]
+    pub(crate) store: Option<Backend>,
     /// The DHT.
     pub(crate) dht: DhtFile,
 }
@@ -137,6 +141,7 @@ impl Settings {
             file.routers = Some(named.map(RouterSetting::Name).collect());
         }
         file.routers.get_or_insert_with(|| DEFAULT_ROUTERS.map(|name| RouterSetting::Name(name.into())).to_vec());
+        file.store = global.store.or(file.store);
         file.dht.take(global);
         Ok(Self { home, file, json: global.json, network_given: global.names_network() })
     }
@@ -326,6 +331,23 @@ mod humantime_option {
     }
 }
 
+/// Kinds of stores by their names.
+mod backend_option {
+    use ipns_store::Backend;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Option<Backend>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(backend) => to.serialize_str(backend.as_str()),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Backend>, D::Error> {
+        String::deserialize(from)?.parse().map(Some).map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,10 +356,12 @@ mod tests {
     fn a_file_with_everything() {
         let text = r#"
             lifetime = "24h"
+            store = "rocksdb"
             routers = ["none.example", { url = "https://a.example", method = "post", tier = 2, hedge = "200ms" }]
         "#;
         let file: File = toml::from_str(text).unwrap();
         assert_eq!(file.lifetime, Some(Duration::from_secs(86_400)));
+        assert_eq!(file.store, Some(Backend::RocksDb));
         let router = file.routers.unwrap()[1].to_router().unwrap();
         assert_eq!((router.tier, router.hedge), (2, Duration::from_millis(200)));
     }
@@ -387,5 +411,6 @@ mod tests {
     fn a_typing_mistake_is_an_error() {
         assert!(toml::from_str::<File>("lifetme = \"1h\"").is_err());
         assert!(toml::from_str::<File>("lifetime = \"soon\"").is_err());
+        assert!(toml::from_str::<File>("store = \"sqlite\"").is_err());
     }
 }

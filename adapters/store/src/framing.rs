@@ -11,17 +11,29 @@ use std::path::Path;
 
 const BLOCK: u64 = 32 * 1024;
 const HEADER: usize = 7;
+/// What makes RocksDB go round for ever.
+const TYPE: &str = "a record has a type that is not used";
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Which files there are. All of it must be whole.
+    Manifest,
+    /// Commits. RocksDB stops where it is not whole, and the tally tells whether one is missing.
+    Log,
+}
 
 /// What is wrong with the file at `path`, if anything is. A last record that is not whole is not: a crash may have cut
 /// it off.
-pub(crate) fn fault(path: &Path) -> io::Result<Option<String>> {
+pub(crate) fn fault(path: &Path, kind: Kind) -> io::Result<Option<String>> {
     let mut file = File::open(path)?;
     let mut start = 0;
     loop {
         let mut block = Vec::new();
         Read::by_ref(&mut file).take(BLOCK).read_to_end(&mut block)?;
-        if let Some((offset, reason)) = block_fault(&block) {
-            return Ok(Some(format!("{reason} at byte {}", start + offset as u64)));
+        if let Some((offset, fault)) = block_fault(&block) {
+            let harmful = kind == Kind::Manifest || fault == TYPE;
+            return Ok(harmful.then(|| format!("{fault} at byte {}", start + offset as u64)));
         }
         if (block.len() as u64) < BLOCK {
             return Ok(None);
@@ -43,7 +55,7 @@ fn block_fault(block: &[u8]) -> Option<(usize, &'static str)> {
         };
         // The whole of a record, or its first part, one in the midst, or its last.
         if !matches!(kind, 1..=4) {
-            return Some((at, "a record has a type that is not used"));
+            return Some((at, TYPE));
         }
         let checksum = u32::from_le_bytes([*sum0, *sum1, *sum2, *sum3]);
         if checksum != masked(crc32c(&[&[*kind], payload])) {

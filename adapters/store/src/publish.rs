@@ -41,6 +41,7 @@ pub(crate) fn draft_folder(path: &Path) -> io::Result<TempDir> {
 /// Gives the folder `draft` the name `path` once it is on the disk; what is in it must be already.
 ///
 /// Fails with an error of which [`is_taken`] when there is something of that name, other than an empty folder.
+#[cfg(feature = "rocksdb")]
 pub(crate) fn publish_folder(draft: TempDir, path: &Path) -> io::Result<()> {
     sync(draft.path())?;
     fs::rename(draft.path(), path)?;

@@ -15,6 +15,7 @@ use rocksdb::{
 };
 
 use crate::failure::{corrupt, io_failure, system_failure, text};
+use crate::framing::Kind;
 use crate::tally::{self, Tally};
 use crate::{framing, limits, publish, schema};
 
@@ -110,7 +111,8 @@ impl RocksStore {
             (Err(error), Some(_)) => return Err(opening_error(path, &error)),
         };
         let schema = match identify(&database, path)? {
-            None => return Err(StoreError::Foreign { path: text(path) }),
+            None if tally.is_none() => return Err(StoreError::Foreign { path: text(path) }),
+            None => return Err(corrupt(path, "its header is missing")),
             Some(found) if found > schema::CURRENT => {
                 return Err(StoreError::TooNew { path: text(path), found, known: schema::CURRENT });
             }
@@ -273,8 +275,9 @@ fn options() -> Options {
     options.set_max_manifest_file_size(BUFFER_BYTES);
     options.set_max_background_jobs(2);
     options.set_paranoid_checks(true);
-    // What is wrong in the middle of the log is damage; only its end may be missing, which the tally judges.
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    // What comes before the first fault in the log counts: a power cut may have spoilt a commit that was under way.
+    // Whether one is missing that was told of, the tally says.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     // So that no manifest has some tables of a commit in files and others in a log that is gone.
     options.set_atomic_flush(true);
     options.set_stats_dump_period_sec(0);
@@ -326,9 +329,12 @@ fn check_framing(path: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(path).map_err(failed)? {
         let file = entry.map_err(failed)?.path();
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        if (name.starts_with("MANIFEST-") || name.ends_with(".log"))
-            && let Some(fault) = framing::fault(&file).map_err(failed)?
-        {
+        let kind = match () {
+            () if name.starts_with("MANIFEST-") => Kind::Manifest,
+            () if name.ends_with(".log") => Kind::Log,
+            () => continue,
+        };
+        if let Some(fault) = framing::fault(&file, kind).map_err(failed)? {
             return Err(corrupt(path, format!("{name}: {fault}")));
         }
     }

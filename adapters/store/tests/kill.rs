@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ipns_store::{RedbStore, Store, StoreError, Table, Write};
+use ipns_store::{AnyStore, Backend, Store, StoreError, Table, Write};
 
 const ROUNDS: u64 = 20;
 const STORE: &str = "IPNS_STORE_KILL_TEST";
@@ -17,10 +17,9 @@ const COMMITTED: &str = "committed ";
 /// Not a test of its own: what the child runs, which is this same program with [`STORE`] set.
 #[test]
 fn child() {
-    let Some(path) = env::var_os(STORE) else {
-        return;
-    };
-    let mut store = RedbStore::open(Path::new(&path)).unwrap();
+    let Ok(orders) = env::var(STORE) else { return };
+    let (backend, path) = orders.split_once('\n').unwrap();
+    let mut store = backend.parse::<Backend>().unwrap().open(path).unwrap();
     let start = counter(&store);
     for count in start + 1.. {
         let text = count.to_be_bytes().to_vec();
@@ -41,16 +40,16 @@ fn child() {
     }
 }
 
-fn counter(store: &RedbStore) -> u64 {
+fn counter(store: &AnyStore) -> u64 {
     let read = |table| store.get(table, b"counter").unwrap();
     assert_eq!(read(Table::Meta), read(Table::Own), "half a batch");
     read(Table::Own).map_or(0, |value| u64::from_be_bytes(value.try_into().unwrap()))
 }
 
-fn start(path: &Path) -> (Child, BufReader<ChildStdout>) {
+fn start(backend: Backend, path: &Path) -> (Child, BufReader<ChildStdout>) {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
-        .env(STORE, path)
+        .env(STORE, format!("{backend}\n{}", path.display()))
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
@@ -73,7 +72,17 @@ fn next_committed(lines: &mut impl BufRead) -> Option<u64> {
 }
 
 #[test]
-fn nothing_committed_is_lost_to_a_kill() {
+fn nothing_committed_to_redb_is_lost_to_a_kill() {
+    nothing_committed_is_lost_to_a_kill(Backend::Redb);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn nothing_committed_to_rocksdb_is_lost_to_a_kill() {
+    nothing_committed_is_lost_to_a_kill(Backend::RocksDb);
+}
+
+fn nothing_committed_is_lost_to_a_kill(backend: Backend) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let mut random = u64::from(std::process::id());
@@ -83,7 +92,7 @@ fn nothing_committed_is_lost_to_a_kill() {
     };
     let mut survived = 0;
     for round in 0..ROUNDS {
-        let (mut child, mut lines) = start(&path);
+        let (mut child, mut lines) = start(backend, &path);
         let mut reported = survived;
         // The first rounds kill while the store is created or opened, the others while it commits.
         let wait_for = if round < 4 { 0 } else { 1 + next(30) };
@@ -91,7 +100,7 @@ fn nothing_committed_is_lost_to_a_kill() {
             reported = next_committed(&mut lines).expect("the child ended by itself");
         }
         if round == 4 {
-            assert!(matches!(RedbStore::open(&path), Err(StoreError::Locked { .. })));
+            assert!(matches!(backend.open(&path), Err(StoreError::Locked { .. })));
         }
         // Spread the kill over the phases of a commit; nothing depends on how long this takes.
         let moment = Instant::now() + Duration::from_micros(next(4_000));
@@ -105,7 +114,7 @@ fn nothing_committed_is_lost_to_a_kill() {
             reported = count;
         }
 
-        let store = RedbStore::open(&path).unwrap();
+        let store = backend.open(&path).unwrap();
         survived = counter(&store);
         assert!(survived >= reported, "round {round}: {reported} was committed, {survived} is left");
         // At most the one commit whose report was under way.

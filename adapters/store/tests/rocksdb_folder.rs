@@ -80,10 +80,13 @@ fn a_log_that_lost_a_commit_is_damaged_and_one_that_lost_half_of_an_untold_one_i
     let after = Files::read(&path);
     drop(store);
     let log = after.0.keys().filter(|name| name.extension().is_some_and(|kind| kind == "log")).max().unwrap();
-    for lost in [1, 100, 9_010] {
+    for lost in [1, 100, 9_010, 0] {
         let mut cut = after.clone();
-        let len = cut.0[log].len() - lost;
-        cut.0.get_mut(log).unwrap().truncate(len);
+        let bytes = cut.0.get_mut(log).unwrap();
+        let len = bytes.len() - lost;
+        // Cut off, or spoilt in its midst.
+        bytes.truncate(len);
+        bytes[len - 50] ^= u8::from(lost == 0);
         cut.write(&path);
         assert!(refused(&path).to_string().contains("the last 1 commits are missing"), "{}", refused(&path));
         // The same, when the commit had not been told of.

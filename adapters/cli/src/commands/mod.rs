@@ -11,3 +11,4 @@ pub(crate) mod list;
 pub(crate) mod publish;
 pub(crate) mod put;
 pub(crate) mod resolve;
+pub(crate) mod store;
