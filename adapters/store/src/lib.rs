@@ -9,9 +9,9 @@
 //!   their contents, so that a test can start a second engine over what the first one left.
 //! - [`KeyStore`] is a directory with one file for each private key, named as Kubo names them.
 //!
-//! [`Backend`] names the kinds, and [`AnyStore`] is a store of any kind. Whole stores can be looked through ([`check`]),
-//! written to a file and read from it ([`export`], [`import`]), copied to a store of another kind ([`copy`]) and
-//! replaced by one ([`migrate`]).
+//! [`Backend`] names the kinds, and [`AnyStore`] is a store of any kind. Whole stores can be looked through
+//! ([`check`]), written to a file and read from it ([`export`], [`import`]), copied to a store of another kind
+//! ([`copy`]) and replaced by one ([`migrate`]).
 //!
 //! All of it is synchronous and blocks: a driver runs it off the executor. All errors are values, and each has a
 //! stable `code()`.
@@ -30,8 +30,8 @@
 //! `schema.rs` has recognised it and before `migrate.rs` changes it. `rocksdb.rs` does so with the folder, over
 //! `tally.rs`, which counts its commits a second time, and `framing.rs`, which looks at its logs before RocksDB does.
 //! `publish.rs` makes new files and folders appear whole or not at all; `limits.rs` is the size check and `failure.rs`
-//! the errors that stores share. `check.rs` and `transfer.rs` work on stores of any kind, a page at a time (`pages.rs`);
-//! `portable.rs` is the file that they are exported to.
+//! the errors that stores share. `check.rs` and `transfer.rs` work on stores of any kind, a page at a time
+//! (`pages.rs`); `portable.rs` is the file that they are exported to.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

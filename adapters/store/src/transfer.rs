@@ -62,7 +62,7 @@ pub enum ImportError {
     /// An own name would go back, or get a second value for a sequence.
     #[error(
         "{name} is at sequence {here} in the store and at {there} in the file, with another value; \
-         importing it would let it be published twice"
+         to take it would let a sequence be used for two values"
     )]
     Newer {
         /// The name.
@@ -171,17 +171,15 @@ fn judge_own(store: &AnyStore, path: &Path, key: &[u8], value: &[u8], force: boo
     if here.as_bytes() == there.as_bytes() {
         return Ok(false);
     }
+    let sequences = (here.sequence(), there.sequence());
     // A name is signed again before its record ends, with the same sequence and value.
-    let same = here.sequence() == there.sequence() && here.value_bytes() == there.value_bytes();
-    match (here.sequence(), there.sequence()) {
-        _ if same => Ok(there.eol() > here.eol() || force),
-        (here, there) if here < there || force => Ok(true),
-        (here, there) => Err(ImportError::Newer {
-            name: Name::from_bytes(key).map_err(|error| corrupt(path, error.to_string()))?,
-            here,
-            there,
-        }),
+    if sequences.0 == sequences.1 && here.value_bytes() == there.value_bytes() {
+        return Ok(force || there.eol() > here.eol());
     }
+    if force || sequences.0 < sequences.1 {
+        return Ok(true);
+    }
+    Err(ImportError::Newer { name: *here.name(), here: sequences.0, there: sequences.1 })
 }
 
 /// Writes on their way into a store.
