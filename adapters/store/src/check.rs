@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ipns_core::engine::{StoredOwn, StoredRecord};
+use ipns_core::engine::{StoredFollowed, StoredOwn, StoredQueued, StoredRecord};
 use ipns_core::record::{Checks, Verified};
 use ipns_core::store::{StoreError, Table};
 use ipns_core::{Name, Timestamp};
@@ -45,7 +45,7 @@ pub struct Problem {
     pub reason: String,
 }
 
-/// Verifies all of the store at `path`, which must exist, and every own name and record in it. `progress` is told of
+/// Verifies all of the store at `path`, which must exist, and every kept name and record in it. `progress` is told of
 /// each entry.
 ///
 /// # Errors
@@ -74,6 +74,8 @@ fn entry(table: Table, key: &[u8], value: &[u8]) -> Result<(), String> {
     match table {
         Table::Own => own(key, value).map(drop),
         Table::Records => record(key, value).map(drop),
+        Table::Followed => followed(key, value),
+        Table::Queued => queued(key, value),
         _ => Ok(()),
     }
 }
@@ -88,6 +90,20 @@ pub(crate) fn own(key: &[u8], value: &[u8]) -> Result<Verified, String> {
 pub(crate) fn record(key: &[u8], value: &[u8]) -> Result<Verified, String> {
     let entry = StoredRecord::from_bytes(value).ok_or("it is no entry of a record")?;
     verify(key, entry.record.to_vec())
+}
+
+fn followed(key: &[u8], value: &[u8]) -> Result<(), String> {
+    let entry = StoredFollowed::from_bytes(value).ok_or("it is no entry of a followed name")?;
+    match entry.record.is_empty() {
+        true => Name::from_bytes(key).map(drop).map_err(|error| format!("its key is no name: {error}")),
+        false => verify(key, entry.record.to_vec()).map(drop),
+    }
+}
+
+fn queued(key: &[u8], value: &[u8]) -> Result<(), String> {
+    let entry = StoredQueued::from_bytes(value).ok_or("it is no entry of a queued record")?;
+    let (name, _) = key.split_last_chunk::<8>().ok_or("its key has no time")?;
+    verify(name, entry.record.to_vec()).map(drop)
 }
 
 fn verify(key: &[u8], record: Vec<u8>) -> Result<Verified, String> {
