@@ -11,7 +11,7 @@ use futures_channel::oneshot;
 use futures_util::Stream;
 use ipns_core::dht::{PeerInfo, TableEntry};
 use ipns_core::engine::{
-    Event, InboundId, OpId, Own, Publication, Publish, PublishError, Put, Resolution, Resolve, ResolveError,
+    Event, InboundId, OpId, Publication, Publish, PublishError, Put, Resolution, Resolve, ResolveError,
 };
 use ipns_core::key::Signer;
 use ipns_core::routing::{Inquiry, RouterId};
@@ -19,6 +19,7 @@ use ipns_core::{Name, Value, Verified};
 use thiserror::Error;
 
 use crate::dht::{Answer, DhtHealth};
+use crate::keeping::KeepCommand;
 use crate::stats::{Counters, Stats};
 use crate::work::Signers;
 
@@ -40,6 +41,7 @@ pub struct Handle {
 pub(crate) enum Command {
     Publish(Publish, UnboundedSender<OpId>, oneshot::Sender<Result<Publication, PublishError>>),
     Put(Put, UnboundedSender<OpId>, oneshot::Sender<Result<Publication, PublishError>>),
+    Republish(Name, UnboundedSender<OpId>, oneshot::Sender<Result<Publication, PublishError>>),
     Resolve(Name, Resolve, UnboundedSender<OpId>, UnboundedSender<Result<Resolution, ResolveError>>),
     Watch(Name, UnboundedSender<OpId>, UnboundedSender<Verified>),
     Inquire(Option<RouterId>, Inquiry, UnboundedSender<OpId>, UnboundedSender<Answer>),
@@ -49,8 +51,7 @@ pub(crate) enum Command {
     Cancel(OpId),
     Serve(http::Request<Bytes>, UnboundedSender<InboundId>, oneshot::Sender<http::Response<Bytes>>),
     Gone(InboundId),
-    List(oneshot::Sender<Vec<(Name, Own)>>),
-    Disown(Name, oneshot::Sender<bool>),
+    Keep(KeepCommand),
     Events(UnboundedSender<Event>),
     Shutdown(Duration, oneshot::Sender<()>),
 }
@@ -104,6 +105,18 @@ impl Handle {
         result.await.unwrap_or(Err(PublishError::Cancelled))
     }
 
+    /// Sends a name that is kept alive now, whatever its turn; an own one is signed anew when less than half of its
+    /// lifetime is left. When the future is dropped, that is cancelled.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; `NotKept` for a name that is neither own nor followed. A node that has stopped is
+    /// `Cancelled`.
+    pub async fn republish(&self, name: Name) -> Result<Publication, PublishError> {
+        let (done, result) = oneshot::channel();
+        let _guard = self.op(|id| Command::Republish(name, id, done));
+        result.await.unwrap_or(Err(PublishError::Cancelled))
+    }
+
     /// Resolves a name.
     ///
     /// # Errors
@@ -128,20 +141,9 @@ impl Handle {
         self.signers.add(signer)
     }
 
-    /// The names that this node publishes.
-    ///
-    /// # Errors
-    /// When the node has stopped.
-    pub async fn list(&self) -> Result<Vec<(Name, Own)>, Stopped> {
-        self.ask(Command::List).await
-    }
-
-    /// Forgets that this node publishes a name; says whether it did.
-    ///
-    /// # Errors
-    /// When the node has stopped.
-    pub async fn disown(&self, name: Name) -> Result<bool, Stopped> {
-        self.ask(|answer| Command::Disown(name, answer)).await
+    /// Signs with the key of a name no more; says whether the node had it.
+    pub fn remove_signer(&self, name: &Name) -> bool {
+        self.signers.remove(name)
     }
 
     /// Answers an HTTP request for `/routing/v1`. The body must be whole, and was to be read only up to

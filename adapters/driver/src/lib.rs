@@ -20,6 +20,7 @@
 mod clock;
 mod dht;
 mod handle;
+mod keeping;
 mod network;
 mod node;
 mod router;
@@ -30,6 +31,7 @@ mod work;
 pub use clock::{Clock, SystemClock};
 pub use dht::{Answers, DhtHealth, Told};
 pub use handle::{Handle, Stopped, Updates};
+pub use keeping::Refusal;
 pub use network::{Network, NetworkEnd, link};
 pub use node::{BuildNodeError, Builder, Node};
 pub use router::{Found, Router};

@@ -177,7 +177,7 @@ impl Builder {
 
 /// A running engine. It is built with [`Node::builder`] and talked to through its [`Handle`].
 pub struct Node {
-    engine: Engine,
+    pub(crate) engine: Engine,
     runtime: Arc<dyn Runtime>,
     clock: Box<dyn Clock>,
     store: StoreThread,
@@ -200,7 +200,7 @@ pub struct Node {
     /// Commands to the store that are not answered yet.
     unstored: usize,
     listeners: Vec<UnboundedSender<Event>>,
-    /// Questions about the own names, which wait until the store has been read.
+    /// What concerns the kept names, which waits until the store has been read.
     early: Vec<Command>,
     next_inbound: u64,
 }
@@ -341,7 +341,8 @@ impl Node {
     fn command(&mut self, command: Command) {
         let now = self.clock.now();
         match command {
-            early @ (Command::List(_) | Command::Disown(..)) if !self.engine.is_restored() => self.early.push(early),
+            early @ Command::Keep(_) if !self.engine.is_restored() => self.early.push(early),
+            Command::Keep(command) => self.keep(now, command),
             Command::Publish(what, id, done) => {
                 if !done.is_canceled() {
                     let op = self.engine.publish(now, what);
@@ -351,6 +352,12 @@ impl Node {
             Command::Put(what, id, done) => {
                 if !done.is_canceled() {
                     let op = self.engine.put(now, what);
+                    self.wait(op, &id, Waiter::Publish(done));
+                }
+            }
+            Command::Republish(name, id, done) => {
+                if !done.is_canceled() {
+                    let op = self.engine.republish(now, name);
                     self.wait(op, &id, Waiter::Publish(done));
                 }
             }
@@ -398,12 +405,6 @@ impl Node {
                 if self.responses.remove(&id).is_some() {
                     self.engine.handle_input(now, Input::RequestGone { id });
                 }
-            }
-            Command::List(answer) => {
-                let _ = answer.send(self.engine.own().collect());
-            }
-            Command::Disown(name, answer) => {
-                let _ = answer.send(self.engine.disown(now, &name));
             }
             Command::Events(listener) => self.listeners.push(listener),
             Command::Shutdown(..) => {}
@@ -460,7 +461,9 @@ impl Node {
         }
         self.counters.dht(self.engine.health());
         self.counters.load.store(self.engine.load() as u64, Ordering::Relaxed);
-        self.counters.own.store(self.engine.kept().0 as u64, Ordering::Relaxed);
+        let (own, followed) = self.engine.kept();
+        self.counters.own.store(own as u64, Ordering::Relaxed);
+        self.counters.followed.store(followed as u64, Ordering::Relaxed);
     }
 
     fn net(&mut self, command: NetCommand) {

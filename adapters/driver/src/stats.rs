@@ -23,6 +23,14 @@ pub struct Stats {
     pub resolve_failed: u64,
     /// The time that the successful resolves took, in microseconds.
     pub resolve_micros: u64,
+    /// Turns of kept names in which a router took the record.
+    pub kept: u64,
+    /// Turns of kept names in which none did.
+    pub keep_failed: u64,
+    /// Times that an own record was to be signed anew and its signer did not.
+    pub not_renewed: u64,
+    /// Kept records that were reported to end soon, or to have ended.
+    pub expiring: u64,
     /// HTTP requests sent to routers.
     pub http_sent: u64,
     /// HTTP requests of others answered.
@@ -55,6 +63,8 @@ pub struct Stats {
     pub load: u64,
     /// Names that this node publishes.
     pub own: u64,
+    /// Names of others that this node keeps alive.
+    pub followed: u64,
 }
 
 #[derive(Default)]
@@ -65,6 +75,10 @@ pub(crate) struct Counters {
     pub(crate) resolved: AtomicU64,
     pub(crate) resolve_failed: AtomicU64,
     pub(crate) resolve_micros: AtomicU64,
+    kept: AtomicU64,
+    keep_failed: AtomicU64,
+    not_renewed: AtomicU64,
+    expiring: AtomicU64,
     pub(crate) http_sent: AtomicU64,
     pub(crate) served: AtomicU64,
     pub(crate) conflicts: AtomicU64,
@@ -81,6 +95,7 @@ pub(crate) struct Counters {
     dht_providers: AtomicU64,
     pub(crate) load: AtomicU64,
     pub(crate) own: AtomicU64,
+    pub(crate) followed: AtomicU64,
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
@@ -103,6 +118,10 @@ impl Counters {
                 time(&self.resolve_micros, resolution.elapsed);
             }
             Event::Resolved { result: Err(_), .. } => count(&self.resolve_failed),
+            Event::Kept { result: Ok(_), .. } => count(&self.kept),
+            Event::Kept { result: Err(_), .. } => count(&self.keep_failed),
+            Event::NotRenewed { .. } => count(&self.not_renewed),
+            Event::Expiring { .. } => count(&self.expiring),
             Event::Conflict { .. } => count(&self.conflicts),
             Event::Corrected { ok: true, .. } => count(&self.corrected),
             Event::StoreFailed { .. } => count(&self.store_failed),
@@ -140,6 +159,10 @@ impl Counters {
             resolved: get(&self.resolved),
             resolve_failed: get(&self.resolve_failed),
             resolve_micros: get(&self.resolve_micros),
+            kept: get(&self.kept),
+            keep_failed: get(&self.keep_failed),
+            not_renewed: get(&self.not_renewed),
+            expiring: get(&self.expiring),
             http_sent: get(&self.http_sent),
             served: get(&self.served),
             conflicts: get(&self.conflicts),
@@ -156,6 +179,7 @@ impl Counters {
             dht_providers: get(&self.dht_providers),
             load: get(&self.load),
             own: get(&self.own),
+            followed: get(&self.followed),
         }
     }
 }

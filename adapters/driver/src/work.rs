@@ -108,6 +108,10 @@ impl Signers {
         name
     }
 
+    pub(crate) fn remove(&self, name: &Name) -> bool {
+        self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner).remove(name).is_some()
+    }
+
     fn get(&self, name: &Name) -> Option<Arc<dyn Signer>> {
         self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(name).cloned()
     }
