@@ -8,10 +8,10 @@ use axum::extract::{Path, Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use ipns_core::key::KeyType;
+use ipns_core::key::{KeyType, Signer};
 use ipns_driver::Stopped;
 use ipns_store::KeyStore;
 use serde::de::DeserializeOwned;
@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::answer::{answer, fail, json, refuse};
-use crate::api::{KeyReport, describe_key, generate_key, list_keys, load_key};
+use crate::api::{KeyReport, describe_key, generate_key, has_key, list_keys, load_key};
 use crate::body;
 use crate::failure::{Failure, exit};
 use crate::guard::guard;
-use crate::report::ResolveReport;
+use crate::keeping::NameRequest;
 use crate::routes::App;
 
 /// A record in base64 is 14 KiB, and metadata must fit into a record.
@@ -52,6 +52,11 @@ pub(crate) fn routes(app: App) -> Router<App> {
         .route("/publish", post(publish))
         .route("/put", post(put))
         .route("/resolve", post(resolve))
+        .route("/watch", post(watch))
+        .route("/follow", post(follow))
+        .route("/unfollow", post(unfollow))
+        .route("/disown", post(disown))
+        .route("/republish", post(republish))
         .route("/list", get(list))
         .route("/dht", post(dht))
         .route("/status", get(status))
@@ -61,7 +66,7 @@ pub(crate) fn routes(app: App) -> Router<App> {
 }
 
 async fn keys(State(app): State<App>) -> Response<Body> {
-    answer(with_keys(&app, list_keys).await)
+    answer(app.api().with_keys(list_keys).await)
 }
 
 async fn add_key(State(app): State<App>, request: Request) -> Response<Body> {
@@ -74,16 +79,26 @@ async fn add_key(State(app): State<App>, request: Request) -> Response<Body> {
         Err(error) => return fail(&Failure::new(exit::USAGE, error.code(), error.to_string())),
     };
     let bits = request.bits.unwrap_or(DEFAULT_RSA_BITS);
-    answer(with_keys(&app, move |keys| generate_key(keys, &request.key, kind, bits)).await)
+    answer(app.api().with_keys(move |keys| generate_key(keys, &request.key, kind, bits)).await)
 }
 
 async fn remove_key(State(app): State<App>, Path(key): Path<String>) -> Response<Body> {
-    let remove = move |keys: &KeyStore| -> Result<KeyReport, Failure> {
-        let report = describe_key(&key, &load_key(keys, &key)?);
+    answer(remove_and_disown(&app, key).await)
+}
+
+/// When nobody can sign for the name any more, it is not kept alive any more either.
+async fn remove_and_disown(app: &App, key: String) -> Result<KeyReport, Failure> {
+    let remove = move |keys: &KeyStore| {
+        let secret = load_key(keys, &key)?;
         keys.remove(&key)?;
-        Ok(report)
+        let name = secret.public_key().to_name();
+        Ok((describe_key(&key, &secret), (!has_key(keys, &name)?).then_some(name)))
     };
-    answer(with_keys(&app, remove).await)
+    let (report, gone) = app.api().with_keys(remove).await?;
+    if let Some(name) = gone {
+        app.api().disown_name(name).await?;
+    }
+    Ok(report)
 }
 
 async fn publish(State(app): State<App>, request: Request) -> Response<Body> {
@@ -115,23 +130,43 @@ async fn resolve(State(app): State<App>, request: Request) -> Response<Body> {
         only => return answer(only),
     };
     // The status had to wait for the first answer; from here on a failure is a line.
-    let lines = stream::unfold(Some((answers, Some(first))), |state| async move {
+    let rest = stream::unfold(Some((answers, Some(first))), |state| async move {
         let (mut answers, first) = state?;
         let next = match first {
             Some(first) => Ok(first),
             None => answers.next().await.unwrap_or_else(|| Err(Stopped.into())),
         };
         let more = matches!(&next, Ok(report) if !report.is_final);
-        Some((Ok::<_, Infallible>(line(&next)), more.then_some((answers, None))))
+        Some((next, more.then_some((answers, None))))
     });
-    let mut response = Response::new(Body::from_stream(lines));
+    lines(rest)
+}
+
+async fn watch(State(app): State<App>, request: Request) -> Response<Body> {
+    let request: NameRequest = match read(&app, request).await {
+        Ok(request) => request,
+        Err(refusal) => return *refusal,
+    };
+    match app.api().watch(request).await {
+        // It would hold up the end of the server.
+        Ok(changes) => {
+            let end = stream::once(async { Err(Stopped.into()) });
+            lines(changes.take_until(app.closed()).map(Ok).chain(end))
+        }
+        Err(failure) => fail(&failure),
+    }
+}
+
+/// A response of one document a line, as they come.
+fn lines<T: Serialize + 'static>(items: impl Stream<Item = Result<T, Failure>> + Send + 'static) -> Response<Body> {
+    let mut response = Response::new(Body::from_stream(items.map(|item| Ok::<_, Infallible>(line(&item)))));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-fn line(result: &Result<ResolveReport, Failure>) -> Bytes {
+fn line<T: Serialize>(result: &Result<T, Failure>) -> Bytes {
     let text = match result {
         Ok(report) => serde_json::to_string(report),
         Err(failure) => serde_json::to_string(failure),
@@ -140,6 +175,34 @@ fn line(result: &Result<ResolveReport, Failure>) -> Bytes {
     let mut text = text.unwrap_or_else(|_| r#"{"error":{"code":"failed","message":"not JSON"}}"#.to_owned());
     text.push('\n');
     text.into()
+}
+
+async fn follow(State(app): State<App>, request: Request) -> Response<Body> {
+    match read(&app, request).await {
+        Ok(request) => answer(app.api().follow(request).await),
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn unfollow(State(app): State<App>, request: Request) -> Response<Body> {
+    match read(&app, request).await {
+        Ok(request) => answer(app.api().unfollow(request).await),
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn disown(State(app): State<App>, request: Request) -> Response<Body> {
+    match read(&app, request).await {
+        Ok(request) => answer(app.api().disown(request).await),
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn republish(State(app): State<App>, request: Request) -> Response<Body> {
+    match read(&app, request).await {
+        Ok(request) => answer(app.api().republish(request).await),
+        Err(refusal) => *refusal,
+    }
 }
 
 async fn list(State(app): State<App>) -> Response<Body> {
@@ -163,18 +226,6 @@ async fn unknown() -> Response<Body> {
 
 async fn wrong_method() -> Response<Body> {
     refuse(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not know this method")
-}
-
-/// Key files are synced to the disk and RSA keys take seconds: neither is for the executor's threads.
-async fn with_keys<T: Send + 'static>(
-    app: &App,
-    work: impl FnOnce(&KeyStore) -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    let keys = app.api().keys().clone();
-    tokio::task::spawn_blocking(move || work(&keys)).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "work on the keys did not end");
-        Err(Failure::new(exit::FAILED, "failed", "the work on the keys did not end; see the daemon's log"))
-    })
 }
 
 /// A response that ends the reading of a request; boxed because it is large.

@@ -16,7 +16,7 @@ use ipns_store::{KeyStore, KeyStoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, exit};
-use crate::report::{KeptReport, PublishReport, ResolveReport};
+use crate::report::{PublishReport, ResolveReport};
 
 /// The key that publishes when none is named, as in Kubo.
 pub const DEFAULT_KEY: &str = "self";
@@ -184,6 +184,22 @@ impl Api {
         &self.keys
     }
 
+    /// Does work on the keys where it may take its time: key files are synced to the disk, there may be many of them, and
+    /// RSA keys take seconds to make.
+    ///
+    /// # Errors
+    /// Those of the work, and when it did not end.
+    pub async fn with_keys<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&KeyStore) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let keys = self.keys.clone();
+        tokio::task::spawn_blocking(move || work(&keys)).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "work on the keys did not end");
+            Err(Failure::new(exit::FAILED, "failed", "the work on the keys did not end; see the log"))
+        })
+    }
+
     /// Publishes a value.
     ///
     /// # Errors
@@ -259,18 +275,6 @@ impl Api {
         Ok(PublishReport::from(&self.node.put(put).await?))
     }
 
-    /// The names that are kept alive.
-    ///
-    /// # Errors
-    /// When the node has stopped or the key store cannot be read.
-    pub async fn list(&self) -> Result<Vec<KeptReport>, Failure> {
-        let keys: BTreeMap<String, String> =
-            list_keys(&self.keys)?.into_iter().map(|key| (key.name, key.key)).collect();
-        let now = self.now();
-        let own = self.node.list().await?;
-        Ok(own.iter().map(|(name, own)| KeptReport::own(own, keys.get(&name.to_string()).cloned(), now)).collect())
-    }
-
     /// The present, by this node's clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now().wall
@@ -323,6 +327,30 @@ pub fn describe_key(key: &str, secret: &SecretKey) -> KeyReport {
 /// When the key store or one of its keys cannot be read.
 pub fn list_keys(keys: &KeyStore) -> Result<Vec<KeyReport>, Failure> {
     keys.list()?.iter().map(|key| Ok(describe_key(key, &load_key(keys, key)?))).collect()
+}
+
+/// Whether a key that can be read owns a name.
+///
+/// # Errors
+/// When the key store cannot be read.
+pub fn has_key(keys: &KeyStore, name: &Name) -> Result<bool, Failure> {
+    let owns = |key: &String| load_key(keys, key).is_ok_and(|secret| secret.public_key().to_name() == *name);
+    Ok(keys.list()?.iter().any(owns))
+}
+
+/// Every key that can be read, to sign with. Those that cannot are logged: they are no reason to keep nothing alive.
+///
+/// # Errors
+/// When the key store cannot be read.
+pub fn load_signers(keys: &KeyStore) -> Result<Vec<Arc<dyn Signer>>, Failure> {
+    let read = |key: &String| match load_key(keys, key) {
+        Ok(secret) => Some(Arc::new(secret) as Arc<dyn Signer>),
+        Err(failure) => {
+            tracing::warn!(key, %failure, "a key cannot be used; its name will not be signed anew");
+            None
+        }
+    };
+    Ok(keys.list()?.iter().filter_map(read).collect())
 }
 
 /// The local key to publish with: the one that is named, else `self`, else the only one.

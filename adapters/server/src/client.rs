@@ -28,15 +28,17 @@ use crate::api::{KeyReport, PublishRequest, PutRequest, ResolveRequest};
 use crate::daemon_file::DaemonFile;
 use crate::dht::{DhtReport, DhtRequest};
 use crate::failure::{Failure, exit};
-use crate::report::{KeptReport, PublishReport, ResolveReport};
+use crate::keeping::{NameRequest, NamesRequest};
+use crate::kept::{ChangeReport, FollowReport, KeptReport};
+use crate::report::{PublishReport, ResolveReport};
 use crate::status::StatusReport;
 use crate::token::{self, Token};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a daemon may take to say that it is there.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Lists of a hundred thousand names fit.
-const MAX_BODY: usize = 64 << 20;
+/// Lists of a million names fit.
+const MAX_BODY: usize = 1 << 30;
 /// A report with its record in base64 and all its receipts.
 const MAX_LINE: usize = 1 << 20;
 
@@ -171,14 +173,34 @@ impl AdminClient {
         if !answer.status.is_success() {
             return Err(answer.document::<ResolveReport>().await.err().unwrap_or_else(not_a_daemon));
         }
-        let lines = Lines { answer, read: BytesMut::new() };
-        let reports = stream::unfold(Some(lines), |lines| async move {
+        let reports = stream::unfold(Some(Lines::of(answer)), |lines| async move {
             let mut lines = lines?;
-            let next = lines.next().await;
+            let next: Result<ResolveReport, Failure> = lines.next().await;
             let more = matches!(&next, Ok(report) if !report.is_final);
             Some((next, more.then_some(lines)))
         });
         Ok(ResolveReports(reports.boxed()))
+    }
+
+    /// Watches a name: its present record and every change, until it is dropped or the daemon ends.
+    ///
+    /// # Errors
+    /// What the daemon says, or why it cannot be reached.
+    pub async fn watch(
+        &self,
+        request: &NameRequest,
+    ) -> Result<BoxStream<'static, Result<ChangeReport, Failure>>, Failure> {
+        let answer = self.call(Method::POST, "watch", Some(write(request)?)).await?;
+        if !answer.status.is_success() {
+            return Err(answer.document::<ChangeReport>().await.err().unwrap_or_else(not_a_daemon));
+        }
+        let changes = stream::unfold(Some(Lines::of(answer)), |lines| async move {
+            let mut lines = lines?;
+            let next: Result<ChangeReport, Failure> = lines.next().await;
+            let more = next.is_ok();
+            Some((next, more.then_some(lines)))
+        });
+        Ok(changes.boxed())
     }
 
     /// Resolves a name, without improvements.
@@ -195,6 +217,38 @@ impl AdminClient {
     /// What the daemon says, or why it cannot be reached.
     pub async fn list(&self) -> Result<Vec<KeptReport>, Failure> {
         self.call(Method::GET, "list", None).await?.document().await
+    }
+
+    /// Follows names, at most [`MAX_NAMES`](crate::keeping::MAX_NAMES).
+    ///
+    /// # Errors
+    /// What the daemon says, or why it cannot be reached.
+    pub async fn follow(&self, request: &NamesRequest) -> Result<Vec<FollowReport>, Failure> {
+        self.post("follow", request).await
+    }
+
+    /// Follows names no more.
+    ///
+    /// # Errors
+    /// What the daemon says, or why it cannot be reached.
+    pub async fn unfollow(&self, request: &NamesRequest) -> Result<Vec<FollowReport>, Failure> {
+        self.post("unfollow", request).await
+    }
+
+    /// Keeps own names alive no more.
+    ///
+    /// # Errors
+    /// What the daemon says, or why it cannot be reached.
+    pub async fn disown(&self, request: &NamesRequest) -> Result<Vec<FollowReport>, Failure> {
+        self.post("disown", request).await
+    }
+
+    /// Sends a kept name now.
+    ///
+    /// # Errors
+    /// What the daemon says, or why it cannot be reached.
+    pub async fn republish(&self, request: &NameRequest) -> Result<PublishReport, Failure> {
+        self.post("republish", request).await
     }
 
     /// Asks all DHTs of the daemon.
@@ -229,7 +283,7 @@ impl AdminClient {
         self.post("keys", request).await
     }
 
-    /// Deletes a key.
+    /// Deletes a key; its name is not kept alive any more.
     ///
     /// # Errors
     /// What the daemon says, or why it cannot be reached.
@@ -360,7 +414,7 @@ impl Answer {
     }
 }
 
-/// The lines of a streamed resolve.
+/// The lines of a streamed answer.
 struct Lines {
     answer: Answer,
     read: BytesMut,
@@ -368,13 +422,17 @@ struct Lines {
 
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
-enum Line {
-    Found(ResolveReport),
+enum Line<T> {
+    Found(T),
     Failed(Failure),
 }
 
 impl Lines {
-    async fn next(&mut self) -> Result<ResolveReport, Failure> {
+    fn of(answer: Answer) -> Self {
+        Self { answer, read: BytesMut::new() }
+    }
+
+    async fn next<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
         let mut searched = 0;
         loop {
             if let Some(end) = self.read[searched..].iter().position(|byte| *byte == b'\n') {

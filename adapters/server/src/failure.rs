@@ -1,6 +1,6 @@
 //! How a command fails: a stable code, words for people, and the exit status of the program.
 
-use ipns_core::engine::{InquireError, PublishError, ResolveError};
+use ipns_core::engine::{FollowError, InquireError, PublishError, QueueError, ResolveError};
 use ipns_core::key::KeyError;
 use ipns_core::name::NameError;
 use ipns_core::record::RecordError;
@@ -74,10 +74,15 @@ impl Failure {
 
 impl From<PublishError> for Failure {
     fn from(error: PublishError) -> Self {
+        let error = match error {
+            PublishError::NoRecord(error) => return error.into(),
+            error => error,
+        };
         let status = match &error {
             PublishError::Record(_) => exit::INVALID,
             PublishError::Unread { .. } | PublishError::NoRouter | PublishError::PolicyNotMet { .. } => exit::NETWORK,
             PublishError::Timeout => exit::NETWORK,
+            PublishError::NotKept => exit::NOT_FOUND,
             PublishError::SequenceTooLow { .. }
             | PublishError::SequenceChanged { .. }
             | PublishError::SequenceExhausted
@@ -113,6 +118,28 @@ impl From<ResolveError> for Failure {
         let mut failure = Self::new(status, error.code(), error.to_string());
         failure.receipts = receipts(error.receipts());
         failure
+    }
+}
+
+impl From<FollowError> for Failure {
+    fn from(error: FollowError) -> Self {
+        Self::new(exit::FAILED, error.code(), error.to_string())
+    }
+}
+
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
+        let status = if matches!(error, QueueError::Full { .. }) { exit::FAILED } else { exit::INVALID };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
+impl<E: Into<Failure>> From<ipns_driver::Refusal<E>> for Failure {
+    fn from(error: ipns_driver::Refusal<E>) -> Self {
+        match error {
+            ipns_driver::Refusal::Refused(error) => error.into(),
+            ipns_driver::Refusal::Stopped(error) => error.into(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //!         ───▶ /healthz        200 while the process serves
 //!         ───▶ /readyz         200 while the node answers, 503 otherwise
 //!         ───▶ /metrics        OpenMetrics text                                 (metrics.rs lists them)
-//!  owner  ───▶ /admin/v1/*     keys, publish, put, resolve, list, status        (admin.rs, behind guard.rs)
+//!  owner  ───▶ /admin/v1/*     keys, publish, resolve, follow, list, status, …  (admin.rs, behind guard.rs)
 //! ```
 //!
 //! [`Server`] binds TCP addresses and, on Unix, a socket file; a flood, a slow or a silent client costs it a bounded
@@ -17,11 +17,14 @@
 //! |---|---|---|
 //! | `GET /admin/v1/keys` | | list of [`KeyReport`](api::KeyReport) |
 //! | `POST /admin/v1/keys` | [`KeyRequest`] | [`KeyReport`](api::KeyReport) |
-//! | `DELETE /admin/v1/keys/{key}` | | [`KeyReport`](api::KeyReport) of the key that is gone |
+//! | `DELETE /admin/v1/keys/{key}` | | [`KeyReport`](api::KeyReport) of the key that is gone; its name is not kept any more |
 //! | `POST /admin/v1/publish` | [`PublishRequest`](api::PublishRequest) | [`PublishReport`](report::PublishReport) |
 //! | `POST /admin/v1/put` | [`PutRequest`](api::PutRequest) | [`PublishReport`](report::PublishReport) |
 //! | `POST /admin/v1/resolve` | [`ResolveRequest`](api::ResolveRequest) | [`ResolveReport`](report::ResolveReport), or one a line with `"stream":true` |
-//! | `GET /admin/v1/list` | | list of [`KeptReport`](report::KeptReport) |
+//! | `POST /admin/v1/watch` | [`NameRequest`](keeping::NameRequest) | [`ChangeReport`](kept::ChangeReport), one a line, until either side ends it |
+//! | `POST /admin/v1/follow`, `unfollow`, `disown` | [`NamesRequest`](keeping::NamesRequest) | list of [`FollowReport`](kept::FollowReport), one of each name |
+//! | `POST /admin/v1/republish` | [`NameRequest`](keeping::NameRequest) | [`PublishReport`](report::PublishReport) |
+//! | `GET /admin/v1/list` | | list of [`KeptReport`](kept::KeptReport): own and followed names, queued records |
 //! | `POST /admin/v1/dht` | [`DhtRequest`](dht::DhtRequest) | list of [`DhtReport`](dht::DhtReport), one of each DHT |
 //! | `GET /admin/v1/status` | | [`StatusReport`] |
 //!
@@ -72,6 +75,8 @@ mod daemon_file;
 pub mod dht;
 mod failure;
 mod guard;
+pub mod keeping;
+pub mod kept;
 mod listen;
 mod metrics;
 mod page;

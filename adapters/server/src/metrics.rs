@@ -5,6 +5,9 @@
 //! | `ipns_build_info{version}` | info | what runs |
 //! | `ipns_start_time_seconds` | gauge | since when, in Unix time |
 //! | `ipns_publishes_total{result}`, `ipns_resolves_total{result}` | counter | operations that ended, `ok` or `failed` |
+//! | `ipns_kept_total{result}` | counter | turns of kept names, `ok` when a router took the record, or `failed` |
+//! | `ipns_not_renewed_total` | counter | times that an own record was to be signed anew and was not |
+//! | `ipns_expiring_total` | counter | kept records that were reported to end soon, or to have ended |
 //! | `ipns_publish_seconds`, `ipns_resolve_seconds` | histogram, one bucket | how long the successful ones took |
 //! | `ipns_router_requests_total` | counter | HTTP requests sent to routers |
 //! | `ipns_routing_served_total` | counter | routing requests of others answered |
@@ -12,7 +15,7 @@
 //! | `ipns_corrections_total` | counter | routers that were sent a newer record than they held |
 //! | `ipns_store_commits_total`, `ipns_store_failures_total` | counter | durable commits; failures in the background |
 //! | `ipns_operations` | gauge | operations and requests under way |
-//! | `ipns_own_names` | gauge | names that this node publishes |
+//! | `ipns_own_names`, `ipns_followed_names` | gauge | names that this node publishes; those of others that it keeps |
 //! | `ipns_dht_asked_total` | counter | questions asked of peers in DHTs |
 //! | `ipns_dht_answered_total{result}` | counter | questions of peers in DHTs, `served` or `refused` |
 //! | `ipns_dht_joined` | gauge | DHTs in which the node is joined |
@@ -125,6 +128,7 @@ impl Collector for Node {
         let (published, resolved) = (stats.published, stats.resolved);
         results(encoder, "ipns_publishes", "Publishes that ended", ended(published, stats.publish_failed))?;
         results(encoder, "ipns_resolves", "Resolves that ended", ended(resolved, stats.resolve_failed))?;
+        results(encoder, "ipns_kept", "Turns of kept names", ended(stats.kept, stats.keep_failed))?;
         let answered = [("served", stats.dht_served), ("refused", stats.dht_refused)];
         results(encoder, "ipns_dht_answered", "Questions of peers in DHTs", answered)?;
         let help = "How long successful publishes took";
@@ -136,6 +140,8 @@ impl Collector for Node {
             ("ipns_routing_served", "Routing requests of others answered", stats.served),
             ("ipns_conflicts", "Foreign records of own names found in the network", stats.conflicts),
             ("ipns_corrections", "Routers that were sent a newer record than they held", stats.corrected),
+            ("ipns_not_renewed", "Times that an own record was to be signed anew and was not", stats.not_renewed),
+            ("ipns_expiring", "Kept records that were reported to end soon, or to have ended", stats.expiring),
             ("ipns_store_commits", "Commits that the store made durable", stats.commits),
             ("ipns_store_failures", "Failures of the store in the background", stats.store_failed),
             ("ipns_dht_asked", "Questions asked of peers in DHTs", stats.dht_asked),
@@ -145,6 +151,7 @@ impl Collector for Node {
         for (name, help, value) in [
             ("ipns_operations", "Operations and requests under way", stats.load),
             ("ipns_own_names", "Names that this node publishes", stats.own),
+            ("ipns_followed_names", "Names of others that this node keeps alive", stats.followed),
             ("ipns_dht_joined", "DHTs in which the node is joined", stats.dht_joined),
             ("ipns_dht_live_peers", "Live peers in the routing tables", stats.dht_live),
             ("ipns_dht_known_peers", "Servers of DHTs remembered", stats.dht_known),

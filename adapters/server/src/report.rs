@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ipld_core::ipld::Ipld;
 use ipns_core::Verified;
 use ipns_core::dht::Outcome;
-use ipns_core::engine::{Freshness, Own, Publication, Resolution};
+use ipns_core::engine::{Freshness, Publication, Resolution};
 use ipns_core::record::{Inspection, Metadata};
 use ipns_core::routing::Receipt;
 use serde::{Deserialize, Serialize};
@@ -176,52 +176,6 @@ impl From<&Resolution> for ResolveReport {
     }
 }
 
-/// A name that is kept alive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptReport {
-    /// The name.
-    pub name: String,
-    /// The local key's name, if it is in the key store.
-    pub key: Option<String>,
-    /// `own`.
-    pub kind: String,
-    /// The value.
-    pub value: String,
-    /// The sequence.
-    pub sequence: u64,
-    /// The end of life.
-    pub validity: String,
-    /// Whether it has passed.
-    pub expired: bool,
-    /// The TTL in nanoseconds.
-    pub ttl_ns: Option<u64>,
-    /// When it was last taken by any router.
-    pub last_sent: Option<String>,
-    /// How many routers took it then.
-    pub acks: u32,
-    /// Why it was not sent, if it was not.
-    pub last_error: Option<String>,
-}
-
-impl KeptReport {
-    /// The report of an own name.
-    pub fn own(own: &Own, key: Option<String>, now: ipns_core::Timestamp) -> Self {
-        Self {
-            name: own.record.name().to_string(),
-            key,
-            kind: "own".into(),
-            value: value_of(&own.record),
-            sequence: own.record.sequence(),
-            validity: validity_of(&own.record),
-            expired: own.record.is_expired(now),
-            ttl_ns: ttl_of(&own.record),
-            last_sent: own.sent.at.map(|at| at.to_string()),
-            acks: own.sent.acks,
-            last_error: own.sent.error.clone(),
-        }
-    }
-}
-
 /// What an inspection found, in the form that `ipns inspect --json` prints.
 pub fn inspection(found: &Inspection) -> Json {
     let error = found.error.as_ref().map(|error| json!({ "code": error.code(), "message": error.to_string() }));
@@ -273,18 +227,18 @@ fn dag_json(value: &Ipld) -> Json {
     }
 }
 
-fn value_of(record: &Verified) -> String {
+pub(crate) fn value_of(record: &Verified) -> String {
     record
         .value()
         .map(|value| value.to_string())
         .unwrap_or_else(|_| String::from_utf8_lossy(record.value_bytes()).into_owned())
 }
 
-fn validity_of(record: &Verified) -> String {
+pub(crate) fn validity_of(record: &Verified) -> String {
     String::from_utf8_lossy(record.validity_bytes()).into_owned()
 }
 
-fn ttl_of(record: &Verified) -> Option<u64> {
+pub(crate) fn ttl_of(record: &Verified) -> Option<u64> {
     record.ttl().and_then(|ttl| u64::try_from(ttl.as_nanos()).ok())
 }
 

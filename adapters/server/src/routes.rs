@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -14,7 +13,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use hyper::body::Incoming;
 use ipns_core::record::MAX_RECORD_BYTES;
 use ipns_core::routing::http::server::{busy, for_head, timed_out};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tower_service::Service;
 
@@ -46,7 +45,7 @@ struct Shared {
     page: Page,
     routing: Semaphore,
     started: Instant,
-    closing: AtomicBool,
+    closing: watch::Sender<bool>,
 }
 
 impl App {
@@ -58,7 +57,7 @@ impl App {
             routing: Semaphore::new(config.max_requests.min(Semaphore::MAX_PERMITS)),
             config,
             started: Instant::now(),
-            closing: AtomicBool::new(false),
+            closing: watch::Sender::new(false),
         });
         // The handlers need what is shared, and not the router that they are in.
         let state = Self { shared, router: Router::new() };
@@ -92,9 +91,17 @@ impl App {
         &self.shared.metrics
     }
 
-    /// From now on this server is not ready.
+    /// From now on this server is not ready, and what would go on for ever ends.
     pub(crate) fn close(&self) {
-        self.shared.closing.store(true, Ordering::Relaxed);
+        self.shared.closing.send_replace(true);
+    }
+
+    /// Ready when the server closes.
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut closing = self.shared.closing.subscribe();
+        async move {
+            let _ = closing.wait_for(|closing| *closing).await;
+        }
     }
 
     /// Counts a connection as open until what is returned is dropped.
@@ -111,6 +118,7 @@ impl App {
             pid: std::process::id(),
             uptime_s: self.shared.started.elapsed().as_secs(),
             own: stats.own,
+            followed: stats.followed,
             load: stats.load,
             dhts: health.iter().map(|dht| (dht.label.clone(), dht.into())).collect(),
             stats: stats.into(),
@@ -170,8 +178,8 @@ async fn healthz() -> Response<Body> {
 }
 
 async fn readyz(State(app): State<App>) -> Response<Body> {
-    let closing = app.shared.closing.load(Ordering::Relaxed);
-    match timeout(READY_TIMEOUT, app.api().node().list()).await {
+    let closing = *app.shared.closing.borrow();
+    match timeout(READY_TIMEOUT, app.api().node().kept()).await {
         Ok(Ok(_)) if !closing => plain(StatusCode::OK, "ready\n"),
         _ => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
     }

@@ -18,6 +18,9 @@ pub struct StatusReport {
     pub uptime_s: u64,
     /// Names that it publishes.
     pub own: u64,
+    /// Names of others that it keeps alive.
+    #[serde(default)]
+    pub followed: u64,
     /// Operations and requests under way.
     pub load: u64,
     /// How it stands in each DHT, by the DHT's label.
@@ -43,6 +46,14 @@ pub struct StatsReport {
     pub resolve_failed: u64,
     /// The time that successful resolves took, in microseconds.
     pub resolve_us: u64,
+    /// Turns of kept names in which a router took the record.
+    pub kept: u64,
+    /// Turns of kept names in which none did.
+    pub keep_failed: u64,
+    /// Times that an own record was to be signed anew and was not.
+    pub not_renewed: u64,
+    /// Kept records that were reported to end soon, or to have ended.
+    pub expiring: u64,
     /// HTTP requests sent to routers.
     pub http_sent: u64,
     /// Routing requests of others answered.
@@ -72,6 +83,10 @@ impl From<Stats> for StatsReport {
             resolved: stats.resolved,
             resolve_failed: stats.resolve_failed,
             resolve_us: stats.resolve_micros,
+            kept: stats.kept,
+            keep_failed: stats.keep_failed,
+            not_renewed: stats.not_renewed,
+            expiring: stats.expiring,
             http_sent: stats.http_sent,
             served: stats.served,
             conflicts: stats.conflicts,
