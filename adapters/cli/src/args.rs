@@ -101,7 +101,21 @@ pub(crate) enum Command {
     Put(PutArgs),
     /// Decode and verify a record, offline
     Inspect(InspectArgs),
-    /// The names that are kept alive
+    /// Keep names of others alive: a daemon looks for their newest record and sends it again and again
+    Follow(FollowArgs),
+    /// Keep names of others alive no more
+    Unfollow {
+        /// The names in any spelling
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Send kept names now; an own one that has less than half of its lifetime left is signed anew
+    Republish {
+        /// The names in any spelling, or local keys' names [default: all own and followed ones]
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// The names that are kept alive, and how that goes
     List,
     /// Look inside the DHT
     #[command(subcommand)]
@@ -217,7 +231,7 @@ pub(crate) struct PublishArgs {
     /// An additional signed entry; keys begin with `_` by convention
     #[arg(long, value_name = "K=V", value_parser = key_value)]
     pub(crate) metadata: Vec<(String, String)>,
-    /// Succeed when the record is stored here although no router took it
+    /// Succeed when the record is stored here although no router took it; a daemon sends it later
     #[arg(long)]
     pub(crate) allow_offline: bool,
     /// How many routers must take it
@@ -247,9 +261,22 @@ pub(crate) struct ResolveArgs {
     /// Print every answer as it gets better
     #[arg(short, long)]
     pub(crate) stream: bool,
-    /// How long it may take [default: 60s]
+    /// Go on, and print every change of this name until interrupted; names that it points to are not followed
+    #[arg(short, long, conflicts_with_all = ["offline", "freshness", "no_cache", "recursive"])]
+    pub(crate) watch: bool,
+    /// How long it may take [default: 60s; for ever with --watch]
     #[arg(long, value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FollowArgs {
+    /// The names in any spelling
+    #[arg(value_name = "NAME", required_unless_present = "file")]
+    pub(crate) names: Vec<String>,
+    /// Read more names from a file, one a line, with # before comments; `-` is stdin
+    #[arg(short, long, value_name = "FILE|-")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

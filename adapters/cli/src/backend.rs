@@ -8,12 +8,14 @@ use futures_util::{Stream, StreamExt};
 use ipns_core::dht::Standing;
 use ipns_core::engine::Event;
 use ipns_core::key::Signer;
-use ipns_server::api::{Api, PublishRequest, PutRequest, ResolveRequest};
+use ipns_server::api::{Api, PublishRequest, PutRequest, ResolveRequest, load_signers};
 use ipns_server::dht::{DhtReport, DhtRequest};
-use ipns_server::report::{KeptReport, PublishReport, ResolveReport};
+use ipns_server::keeping::{NameRequest, NamesRequest};
+use ipns_server::kept::{ChangeReport, FollowReport, KeptReport};
+use ipns_server::report::{PublishReport, ResolveReport};
 use ipns_server::{AdminClient, Failure, exit};
 use ipns_store::KeyStore;
-use ipns_tokio::{Handle, Listening, Node, NodeConfig, SpawnError};
+use ipns_tokio::{Builder, Handle, Listening, Node, NodeConfig, SpawnError};
 
 use crate::settings::Settings;
 use crate::{identity, store};
@@ -33,6 +35,9 @@ pub(crate) fn open_keys(home: &Path) -> Result<KeyStore, Failure> {
 
 /// A stream of answers to one resolve.
 pub(crate) type Answers = std::pin::Pin<Box<dyn Stream<Item = Result<ResolveReport, Failure>> + Send>>;
+
+/// The changes of a watched name.
+pub(crate) type Changes = std::pin::Pin<Box<dyn Stream<Item = Result<ChangeReport, Failure>> + Send>>;
 
 pub(crate) enum Backend {
     Here(Api),
@@ -96,6 +101,54 @@ impl Backend {
             Self::Here(api) => api.list().await,
             Self::Daemon(client) => client.list().await,
         }
+    }
+
+    pub(crate) async fn watch(&self, request: NameRequest) -> Result<Changes, Failure> {
+        Ok(match self {
+            Self::Here(api) => api.watch(request).await?.map(Ok).boxed(),
+            Self::Daemon(client) => client.watch(&request).await?,
+        })
+    }
+
+    pub(crate) async fn follow(&self, request: NamesRequest) -> Result<Vec<FollowReport>, Failure> {
+        match self {
+            Self::Here(api) => api.follow(request).await,
+            Self::Daemon(client) => client.follow(&request).await,
+        }
+    }
+
+    pub(crate) async fn unfollow(&self, request: NamesRequest) -> Result<Vec<FollowReport>, Failure> {
+        match self {
+            Self::Here(api) => api.unfollow(request).await,
+            Self::Daemon(client) => client.unfollow(&request).await,
+        }
+    }
+
+    pub(crate) async fn disown(&self, request: NamesRequest) -> Result<Vec<FollowReport>, Failure> {
+        match self {
+            Self::Here(api) => api.disown(request).await,
+            Self::Daemon(client) => client.disown(&request).await,
+        }
+    }
+
+    pub(crate) async fn republish(&self, request: NameRequest) -> Result<PublishReport, Failure> {
+        match self {
+            Self::Here(api) => api.republish(request).await,
+            Self::Daemon(client) => client.republish(&request).await,
+        }
+    }
+
+    /// Lets the node sign with every key of this home. A daemon does already.
+    pub(crate) async fn add_signers(&self) -> Result<(), Failure> {
+        match self {
+            Self::Here(api) => api.add_signers().await.map(|_| ()),
+            Self::Daemon(_) => Ok(()),
+        }
+    }
+
+    /// Whether what is kept alive is sent although this command ends.
+    pub(crate) fn is_daemon(&self) -> bool {
+        matches!(self, Self::Daemon(_))
     }
 
     pub(crate) async fn dht(&self, request: &DhtRequest) -> Result<Vec<DhtReport>, Failure> {
@@ -171,12 +224,17 @@ pub(crate) async fn start(settings: &Settings, role: Role) -> Result<Running, Fa
     let peer = peer_key.as_ref().map(|key| key.public_key().to_name().to_peer_id());
     let daemon = role == Role::Daemon;
     let routers = settings.routers(peer, daemon)?;
-    let builder = Node::builder(store).config(|config| {
+    let mut builder = Node::builder(store).config(|config| {
+        // A command lives for a moment only.
+        config.keep = settings.file.keep.keeping().filter(|_| daemon);
         config.routers = routers;
         config.lifetime = settings.file.lifetime.unwrap_or(config.lifetime);
         config.ttl = settings.file.ttl.unwrap_or(config.ttl);
         config.tolerance = settings.file.clock_tolerance.unwrap_or(config.tolerance);
     });
+    if daemon && settings.file.keep.enabled {
+        builder = signers(&keys).await?.into_iter().fold(builder, Builder::signer);
+    }
     let (node, listening) = match &peer_key {
         None => (ipns_tokio::spawn(builder).map_err(not_started)?, None),
         Some(key) => {
@@ -193,6 +251,13 @@ pub(crate) async fn start(settings: &Settings, role: Role) -> Result<Running, Fa
         }
     };
     Ok(Running { api: Api::new(node, keys), listening })
+}
+
+/// What own names are signed anew with. Keys may be many, so they are not read on the executor's threads.
+async fn signers(keys: &Arc<KeyStore>) -> Result<Vec<Arc<dyn Signer>>, Failure> {
+    let keys = keys.clone();
+    let loaded = tokio::task::spawn_blocking(move || load_signers(&keys)).await;
+    loaded.unwrap_or_else(|error| Err(Failure::new(exit::FAILED, "failed", format!("the keys were not read: {error}"))))
 }
 
 fn not_started(error: SpawnError) -> Failure {

@@ -7,6 +7,7 @@ mod backend;
 mod commands;
 mod files;
 mod identity;
+mod keeper;
 mod output;
 mod settings;
 mod store;
@@ -77,13 +78,16 @@ fn run(cli: Cli) -> Result<u8, Failure> {
         .build()
         .map_err(|error| Failure::new(exit::FAILED, "runtime", error.to_string()))?;
     let status = match cli.command {
-        Command::Key(command) => commands::key::run(&settings, command),
+        Command::Key(command) => runtime.block_on(commands::key::run(&settings, command)),
         Command::Inspect(args) => commands::inspect::run(&settings, &args),
         Command::Config(ConfigCommand::Show) => commands::config::show(&settings),
         Command::Publish(args) => runtime.block_on(commands::publish::run(&settings, args)),
         Command::Resolve(args) => runtime.block_on(commands::resolve::run(&settings, args)),
         Command::Get(args) => runtime.block_on(commands::get::run(&settings, args)),
         Command::Put(args) => runtime.block_on(commands::put::run(&settings, args)),
+        Command::Follow(args) => runtime.block_on(commands::follow::run(&settings, args)),
+        Command::Unfollow { names } => runtime.block_on(commands::follow::unfollow(&settings, names)),
+        Command::Republish { names } => runtime.block_on(commands::republish::run(&settings, names)),
         Command::List => runtime.block_on(commands::list::run(&settings)),
         Command::Dht(command) => runtime.block_on(commands::dht::run(&settings, command)),
         Command::Store(command) => runtime.block_on(commands::store::run(&settings, command)),

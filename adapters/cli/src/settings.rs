@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipns_core::dht::{self, Multiaddr, PeerId};
+use ipns_core::engine::Keeping;
 use ipns_core::routing::Router;
 use ipns_core::routing::http::client::{Endpoint, PutMethod};
 use ipns_server::dht::parse_peer;
@@ -20,6 +21,9 @@ const DHT: &str = "dht";
 /// Where a daemon listens for peers unless told otherwise.
 const DEFAULT_LISTEN: [&str; 4] =
     ["/ip4/0.0.0.0/tcp/4009", "/ip6/::/tcp/4009", "/ip4/0.0.0.0/udp/4009/quic-v1", "/ip6/::/udp/4009/quic-v1"];
+/// How often an engine sends what it keeps alive.
+const KEEP_INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(48 * 3600);
+const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 
 /// What a settings file may hold. Unknown keys are errors, so that a typing mistake is not silently nothing.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -43,8 +47,56 @@ pub(crate) struct File {
     /// The kind of store; what is there already, or redb, if it is not given.
     #[serde(with = "backend_option", skip_serializing_if = "Option::is_none")]
     pub(crate) store: Option<Backend>,
+    /// How a daemon keeps names alive.
+    pub(crate) keep: KeepFile,
     /// The DHT.
     pub(crate) dht: DhtFile,
+}
+
+/// What a settings file may say of keeping names alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct KeepFile {
+    /// Whether a daemon does it at all.
+    pub(crate) enabled: bool,
+    /// How often each name is sent.
+    #[serde(with = "humantime_duration")]
+    pub(crate) interval: Duration,
+    /// How long after a failure a name is tried again; doubles with each further one.
+    #[serde(with = "humantime_duration")]
+    pub(crate) retry: Duration,
+    /// How many names of others may be followed.
+    pub(crate) max_followed: usize,
+}
+
+impl Default for KeepFile {
+    fn default() -> Self {
+        let usual = Keeping::default();
+        Self { enabled: true, interval: usual.interval, retry: usual.first_retry, max_followed: usual.max_followed }
+    }
+}
+
+impl KeepFile {
+    /// What a daemon's engine is told; `None` when it is to keep nothing alive.
+    pub(crate) fn keeping(self) -> Option<Keeping> {
+        let usual = Keeping::default();
+        let last_retry = usual.last_retry.max(self.retry);
+        let (interval, first_retry, max_followed) = (self.interval, self.retry, self.max_followed);
+        self.enabled.then_some(Keeping { interval, first_retry, last_retry, max_followed, ..usual })
+    }
+
+    /// The engine would bend what it cannot do; whoever wrote it should know.
+    fn check(self) -> Result<(), Failure> {
+        if !KEEP_INTERVAL.contains(&self.interval) {
+            let message = "`interval` in [keep] must be between 1m and 48h: a DHT forgets what is sent less often";
+            return Err(Failure::new(exit::USAGE, "config_malformed", message));
+        }
+        if self.retry < SHORTEST_RETRY {
+            let message = "`retry` in [keep] must be at least 1s";
+            return Err(Failure::new(exit::USAGE, "config_malformed", message));
+        }
+        Ok(())
+    }
 }
 
 /// What a settings file may say of the DHT.
@@ -143,7 +195,16 @@ impl Settings {
         file.routers.get_or_insert_with(|| DEFAULT_ROUTERS.map(|name| RouterSetting::Name(name.into())).to_vec());
         file.store = global.store.or(file.store);
         file.dht.take(global);
+        file.keep.check()?;
         Ok(Self { home, file, json: global.json, network_given: global.names_network() })
+    }
+
+    /// The same without any router, for commands that only ask or tell this home something.
+    pub(crate) fn offline(&self) -> Self {
+        let mut offline = self.clone();
+        offline.file.routers = Some(Vec::new());
+        offline.network_given = false;
+        offline
     }
 
     /// The routers of this run. For DHTs, `peer` is who this node is, and `daemon` whether it may serve.
@@ -313,6 +374,21 @@ fn read_file(given: Option<&Path>, home: &Path) -> Result<File, Failure> {
 }
 
 /// Durations as people write them.
+mod humantime_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&humantime::format_duration(*value))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        crate::args::duration(&String::deserialize(from)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Durations as people write them, or none.
 mod humantime_option {
     use std::time::Duration;
 
@@ -405,6 +481,21 @@ mod tests {
         let all = dhts(text, false);
         assert_eq!(all.iter().map(|dht| dht.seeds.len()).collect::<Vec<_>>(), [7, 1, 1]);
         assert!(all.iter().all(|dht| dht.mode == dht::Mode::Server));
+    }
+
+    #[test]
+    fn names_are_kept_alive_unless_the_file_says_no() {
+        let keep = |text: &str| toml::from_str::<File>(text).unwrap().keep;
+        assert_eq!(keep("").keeping(), Some(Keeping::default()));
+        assert_eq!(keep("[keep]\nenabled = false").keeping(), None);
+        let own = keep("[keep]\ninterval = \"1m\"\nretry = \"2h\"\nmax_followed = 7");
+        let keeping = own.keeping().unwrap();
+        assert_eq!((keeping.interval, keeping.max_followed), (Duration::from_secs(60), 7));
+        assert_eq!((keeping.first_retry, keeping.last_retry), (Duration::from_secs(7200), Duration::from_secs(7200)));
+        assert!(own.check().is_ok());
+        for wrong in ["interval = \"59s\"", "interval = \"3days\"", "retry = \"1ms\""] {
+            assert_eq!(keep(&format!("[keep]\n{wrong}")).check().unwrap_err().exit, exit::USAGE, "{wrong}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::signal;
 use crate::args::DaemonArgs;
 use crate::backend::{Role, Running, health_changes, start};
 use crate::settings::Settings;
-use crate::{files, output};
+use crate::{files, keeper, output};
 
 /// Where the daemon listens unless told otherwise.
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8190);
@@ -43,6 +43,7 @@ async fn serve(
         socket: cfg!(unix).then(|| settings.home.join("admin.sock")),
         ..ServerConfig::default()
     };
+    let keeping = tokio::spawn(keeper::run(api.clone()));
     let server = Server::bind(&[address], api, config).await?;
     let bound = server.local_addr();
     let file = DaemonFile::write(&settings.home, DaemonInfo::of(&server, started))?;
@@ -63,6 +64,7 @@ async fn serve(
     let standing = tokio::spawn(tell_standing(node, settings.json));
     server.serve(stop()).await;
     standing.abort();
+    keeping.abort();
     drop(file);
     Ok(())
 }

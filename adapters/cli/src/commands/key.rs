@@ -1,16 +1,19 @@
-//! `ipns key`. Keys are files: no daemon is needed, and a running one sees changes at once.
+//! `ipns key`. Keys are files: no daemon is needed, and a running one sees changes at once. A key that goes takes its
+//! name from those that are kept alive.
 
-use ipns_core::key::{KeyType, SecretKey};
-use ipns_server::api::{KeyReport, describe_key, generate_key, list_keys, load_key, store_key};
+use ipns_core::key::{KeyType, SecretKey, Signer};
+use ipns_server::api::{KeyReport, describe_key, generate_key, has_key, list_keys, load_key, store_key};
+use ipns_server::keeping::NamesRequest;
 use ipns_server::{Failure, exit};
+use ipns_store::KeyStore;
 use serde_json::json;
 
 use crate::args::{KeyCommand, KeyFormat, KeyKind};
-use crate::backend::open_keys;
+use crate::backend::{Backend, open_keys};
 use crate::settings::Settings;
 use crate::{files, output};
 
-pub(crate) fn run(settings: &Settings, command: KeyCommand) -> Result<u8, Failure> {
+pub(crate) async fn run(settings: &Settings, command: KeyCommand) -> Result<u8, Failure> {
     let keys = open_keys(&settings.home)?;
     match command {
         KeyCommand::Gen { name, kind, bits } => {
@@ -24,21 +27,7 @@ pub(crate) fn run(settings: &Settings, command: KeyCommand) -> Result<u8, Failur
         }
         KeyCommand::List => list(settings, &list_keys(&keys)?),
         KeyCommand::Rm { names } => {
-            for name in names {
-                let report = match load_key(&keys, &name) {
-                    Ok(key) => Some(describe_key(&name, &key)),
-                    // A key that cannot be read can still be removed.
-                    Err(failure) if failure.error.code != "key_not_found" => None,
-                    Err(failure) => return Err(failure),
-                };
-                keys.remove(&name)?;
-                match report {
-                    Some(report) => {
-                        print(settings, &report)?;
-                    }
-                    None => output::line(&name)?,
-                }
-            }
+            disown(settings, remove(settings, &keys, names)?).await?;
             Ok(0)
         }
         KeyCommand::Rename { old, new, force } => {
@@ -65,6 +54,42 @@ pub(crate) fn run(settings: &Settings, command: KeyCommand) -> Result<u8, Failur
             Ok(0)
         }
     }
+}
+
+/// Deletes keys, and returns the names that no other key owns.
+fn remove(settings: &Settings, keys: &KeyStore, names: Vec<String>) -> Result<Vec<String>, Failure> {
+    let mut gone = Vec::new();
+    for name in names {
+        let key = match load_key(keys, &name) {
+            Ok(key) => Some(key),
+            // A key that cannot be read can still be removed.
+            Err(failure) if failure.error.code != "key_not_found" => None,
+            Err(failure) => return Err(failure),
+        };
+        keys.remove(&name)?;
+        match key {
+            Some(key) => {
+                let owned = key.public_key().to_name();
+                if !has_key(keys, &owned)? {
+                    gone.push(owned.to_string());
+                }
+                print(settings, &describe_key(&name, &key))?;
+            }
+            None => output::line(&name)?,
+        }
+    }
+    Ok(gone)
+}
+
+/// Nobody can sign for these names any more: they are not kept alive any more.
+async fn disown(settings: &Settings, names: Vec<String>) -> Result<(), Failure> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let backend = Backend::open(&settings.offline()).await?;
+    let disowned = backend.disown(NamesRequest { names }).await;
+    backend.close(false).await;
+    disowned.map(|_| ())
 }
 
 /// Like `ipfs key gen`: the name that the key owns, and nothing else.

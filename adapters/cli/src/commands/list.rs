@@ -1,13 +1,19 @@
 //! `ipns list`.
 
+use std::io::Write;
+
 use ipns_server::Failure;
+use ipns_server::kept::KeptReport;
 
 use crate::backend::Backend;
 use crate::output;
 use crate::settings::Settings;
 
+const HEADER: [&str; 11] =
+    ["KEY", "NAME", "KIND", "VALUE", "SEQUENCE", "VALID UNTIL", "LAST SENT", "ACKS", "NEXT", "FAILURES", "LAST ERROR"];
+
 pub(crate) async fn run(settings: &Settings) -> Result<u8, Failure> {
-    let backend = Backend::open(settings).await?;
+    let backend = Backend::open(&settings.offline()).await?;
     let kept = backend.list().await;
     backend.close(false).await;
     let kept = kept?;
@@ -15,21 +21,48 @@ pub(crate) async fn run(settings: &Settings) -> Result<u8, Failure> {
         output::document(&kept)?;
         return Ok(0);
     }
-    let rows: Vec<Vec<String>> = kept
-        .iter()
-        .map(|name| {
-            let until = if name.expired { format!("{} (expired)", name.validity) } else { name.validity.clone() };
-            vec![
-                name.key.clone().unwrap_or_else(|| "-".into()),
-                name.name.clone(),
-                name.value.clone(),
-                name.sequence.to_string(),
-                until,
-                name.acks.to_string(),
-                name.last_error.clone().unwrap_or_else(|| "-".into()),
-            ]
-        })
-        .collect();
-    output::line(output::table(&["KEY", "NAME", "VALUE", "SEQUENCE", "VALID UNTIL", "ACKS", "LAST ERROR"], &rows))?;
+    if kept.is_empty() {
+        let _ = writeln!(std::io::stderr(), "no name yet; publish one, or follow one with `ipns follow NAME`");
+        return Ok(0);
+    }
+    output::line(output::table(&HEADER, &kept.iter().map(row).collect::<Vec<_>>()))?;
     Ok(0)
+}
+
+fn row(kept: &KeptReport) -> Vec<String> {
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let time = |text: &Option<String>| or_none(text.as_deref().map(to_seconds));
+    let until = time(&kept.validity);
+    vec![
+        or_none(kept.key.clone()),
+        kept.name.clone(),
+        kept.kind.as_str().into(),
+        or_none(kept.value.clone()),
+        or_none(kept.sequence.map(|sequence| sequence.to_string())),
+        if kept.expired { format!("{until} (expired)") } else { until },
+        time(&kept.last_sent),
+        kept.acks.to_string(),
+        time(&kept.next),
+        kept.failures.to_string(),
+        or_none(kept.last_error.clone()),
+    ]
+}
+
+/// A time without the fraction of a second, which is of use to programs only.
+fn to_seconds(time: &str) -> String {
+    match time.split_once('.') {
+        Some((seconds, fraction)) => seconds.to_owned() + fraction.trim_start_matches(|c: char| c.is_ascii_digit()),
+        None => time.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_for_people_have_no_fractions() {
+        assert_eq!(to_seconds("2026-11-24T01:02:03.000000004Z"), "2026-11-24T01:02:03Z");
+        assert_eq!(to_seconds("2026-11-24T01:02:03Z"), "2026-11-24T01:02:03Z");
+    }
 }

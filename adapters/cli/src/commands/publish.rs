@@ -27,8 +27,15 @@ pub(crate) async fn run(settings: &Settings, args: PublishArgs) -> Result<u8, Fa
     };
     let backend = Backend::open(settings).await?;
     let result = backend.publish(request).await;
+    let keeps = backend.is_daemon();
     backend.close(true).await;
-    print(settings, &result?, args.quieter)
+    let report = result?;
+    print(settings, &report, args.quieter)?;
+    if !settings.json && !args.quieter && !report.receipts.iter().any(|receipt| receipt.ok) {
+        let daemon = if keeps { "" } else { " and a daemon runs on this home (`ipns daemon`)" };
+        output::line(format!("stored; it is sent when a router can be reached{daemon}"))?;
+    }
+    Ok(0)
 }
 
 pub(crate) fn print(settings: &Settings, report: &PublishReport, quieter: bool) -> Result<u8, Failure> {
@@ -41,9 +48,6 @@ pub(crate) fn print(settings: &Settings, report: &PublishReport, quieter: bool) 
         output::line(format!("sequence {}, valid until {}", report.sequence, report.validity))?;
         for receipt in &report.receipts {
             output::line(format!("  {}", output::receipt_line(receipt)))?;
-        }
-        if report.receipts.is_empty() {
-            output::line("  stored here only")?;
         }
     }
     Ok(0)

@@ -6,8 +6,8 @@ use ipns_server::api::PutRequest;
 
 use crate::args::PutArgs;
 use crate::backend::Backend;
-use crate::files;
 use crate::settings::Settings;
+use crate::{files, output};
 
 pub(crate) async fn run(settings: &Settings, args: PutArgs) -> Result<u8, Failure> {
     let request = PutRequest {
@@ -20,5 +20,10 @@ pub(crate) async fn run(settings: &Settings, args: PutArgs) -> Result<u8, Failur
     let backend = Backend::open(settings).await?;
     let result = backend.put(request).await;
     backend.close(true).await;
-    super::publish::print(settings, &result?, false)
+    let report = result?;
+    super::publish::print(settings, &report, false)?;
+    if !settings.json && !report.receipts.iter().any(|receipt| receipt.ok) {
+        output::line("stored here only; to have it sent later, follow the name")?;
+    }
+    Ok(0)
 }

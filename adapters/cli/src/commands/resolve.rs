@@ -12,6 +12,9 @@ use crate::output;
 use crate::settings::Settings;
 
 pub(crate) async fn run(settings: &Settings, args: ResolveArgs) -> Result<u8, Failure> {
+    if args.watch {
+        return super::watch::run(settings, args.name, args.timeout).await;
+    }
     let request = ResolveRequest {
         name: args.name,
         freshness: args.freshness,
