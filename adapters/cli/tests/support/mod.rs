@@ -86,6 +86,26 @@ impl Home {
         self.run(&["key", "gen", key]).stdout.trim().to_owned()
     }
 
+    /// Runs a command that reads `input`.
+    pub fn run_with(&self, args: &[&str], input: &[u8]) -> Said {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        Said::from(child.wait_with_output().unwrap())
+    }
+
+    /// What it keeps alive by a name.
+    pub fn kept(&self, name: &str) -> Json {
+        let list = self.json(&["list"]);
+        list.as_array().unwrap().iter().find(|kept| kept["name"] == name).cloned().unwrap_or_default()
+    }
+
+    /// Writes its settings.
+    pub fn configure(&self, text: &str) {
+        std::fs::write(self.dir.path().join("config.toml"), text).unwrap();
+    }
+
     pub fn path(&self, file: &str) -> String {
         self.dir.path().join(file).to_str().unwrap().to_owned()
     }
@@ -125,8 +145,13 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start(home: &Home) -> Self {
+        Self::start_at(home, "127.0.0.1:0")
+    }
+
+    /// One that listens at an address such as that of a daemon that has ended.
+    pub fn start_at(home: &Home, address: &str) -> Self {
         let mut child = home
-            .command(&["daemon", "--http", "127.0.0.1:0", "--json"])
+            .command(&["daemon", "--http", address, "--json"])
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -149,6 +174,11 @@ impl Daemon {
                 return said;
             }
         }
+    }
+
+    /// The address of its HTTP server.
+    pub fn address(&self) -> String {
+        self.url.trim_start_matches("http://").to_owned()
     }
 
     pub fn pid(&self) -> u32 {
@@ -180,6 +210,55 @@ fn next_line(lines: &mut impl BufRead) -> Json {
     let mut line = String::new();
     lines.read_line(&mut line).unwrap();
     serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+}
+
+/// Asks again and again for what must come; each time is a process of its own, or more.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = std::time::Instant::now();
+    loop {
+        match ask() {
+            Some(answer) => return answer,
+            None => assert!(begun.elapsed() < Duration::from_secs(60), "{what} does not come"),
+        }
+    }
+}
+
+/// A command that goes on, whose lines are read as they come; it ends when dropped.
+pub struct Ongoing {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Ongoing {
+    pub fn start(home: &Home, args: &[&str]) -> Self {
+        let mut child = home.command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// Its next line.
+    pub fn json(&mut self) -> Json {
+        next_line(&mut self.lines)
+    }
+
+    /// Its exit status once it has ended by itself.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// Interrupts it as someone at a terminal does.
+    #[cfg(unix)]
+    pub fn interrupt(&mut self) -> Option<i32> {
+        assert!(Command::new("kill").arg("-INT").arg(self.child.id().to_string()).status().unwrap().success());
+        self.ended()
+    }
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// One request as a scripted server sees it.
