@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use ipns_core::engine::{PublishError, Resolve, ResolveError};
+use ipns_core::engine::{Event, Publish, PublishError, Resolve, ResolveError};
 use ipns_core::key::{KeyType, SecretKey, Signer};
+use ipns_core::record::{RecordBuilder, Version};
 use ipns_core::routing::{RouteError, Router as Settings, Tally};
-use ipns_core::{Name, Verified};
-use ipns_driver::{BoxFuture, Found};
+use ipns_core::{Name, Now, Verified};
+use ipns_driver::{BoxFuture, Clock, Found, SystemClock};
 use ipns_store::MemoryStore;
 use ipns_tokio::{Builder, Handle, Node, Router};
 use tokio::sync::Notify;
@@ -149,6 +150,128 @@ async fn a_watch_sees_every_change_until_it_is_dropped() {
     }
     drop(changes);
     until_idle(&node).await;
+}
+
+#[tokio::test]
+async fn kept_names_are_known_from_the_beginning_and_sent_when_asked() {
+    let router = Arc::new(Map::default());
+    let friend = *node(&router).publish_value(&key(), value("friend")).await.unwrap().record.name();
+    let store = MemoryStore::new();
+    let start = || {
+        let builder = Node::builder(store.clone()).custom_router(Settings::custom("map"), router.clone());
+        ipns_tokio::spawn(builder.config(|config| config.keep = None)).unwrap()
+    };
+    let first = start();
+    assert_eq!(first.republish(friend).await, Err(PublishError::NotKept));
+    assert_eq!(first.follow(friend).await, Ok(true));
+    assert_eq!(first.follow(friend).await, Ok(false));
+    let sent = first.republish(friend).await.unwrap();
+    assert_eq!((sent.record.value().unwrap(), sent.receipts.len()), (value("friend"), 1));
+    first.shutdown(Duration::from_secs(30)).await;
+
+    // Each of these comes before the store has been read.
+    let again = start();
+    let (kept, followed, sent, queued) =
+        tokio::join!(again.kept(), again.followed(), again.republish(friend), again.queued());
+    assert_eq!((kept, queued), (Ok((0, 1)), Ok(Vec::new())));
+    let followed = followed.unwrap();
+    assert_eq!((followed[0].0, followed[0].1.sent.acks), (friend, 1));
+    assert_eq!(followed[0].1.record.as_ref().unwrap().value().unwrap(), value("friend"));
+    assert!(sent.is_ok());
+    assert_eq!((again.unfollow(friend).await, again.unfollow(friend).await), (Ok(true), Ok(false)));
+    assert_eq!(again.kept().await, Ok((0, 0)));
+    assert_eq!(again.stats().followed, 0);
+}
+
+/// A clock that can be set forward.
+#[derive(Clone, Default)]
+struct Forward(Arc<Mutex<Duration>>, SystemClock);
+
+impl Clock for Forward {
+    fn now(&self) -> Now {
+        let (ahead, now) = (*self.0.lock().unwrap(), self.1.now());
+        Now { monotonic: now.monotonic + ahead, wall: now.wall + ahead }
+    }
+}
+
+fn forward(router: &Arc<Map>) -> (Handle, Forward) {
+    let clock = Forward::default();
+    (ipns_tokio::spawn(builder(router).clock(clock.clone())).unwrap(), clock)
+}
+
+#[tokio::test]
+async fn an_own_name_is_signed_anew_as_it_was() {
+    let router = Arc::new(Map::default());
+    let (node, clock) = forward(&router);
+    node.add_signer(key());
+    let mut publish = Publish::new(key().public_key(), value("1"));
+    publish.metadata.insert("_note".into(), "hello".to_owned().into());
+    publish.lifetime = Some(Duration::from_secs(120));
+    publish.ttl = Some(Duration::from_secs(7));
+    publish.version = Version::V2Only;
+    publish.sequence = Some(41);
+    let first = node.publish(publish).await.unwrap().record;
+    let name = *first.name();
+    assert_eq!(node.republish(name).await.unwrap().record, first, "most of its life is still to come");
+    *clock.0.lock().unwrap() = Duration::from_secs(61);
+    let renewed = node.republish(name).await.unwrap().record;
+    assert!(renewed.eol() > first.eol());
+    assert_eq!((renewed.sequence(), renewed.ttl(), renewed.version()), (41, first.ttl(), Version::V2Only));
+    assert_eq!((renewed.value().unwrap(), renewed.metadata()), (value("1"), first.metadata()));
+    assert_eq!(router.records.lock().unwrap()[&name], renewed.as_bytes());
+
+    // Without its key it is sent as it is while it lives, and that is reported.
+    let mut events = node.events();
+    assert!(node.remove_signer(&name) && !node.remove_signer(&name));
+    *clock.0.lock().unwrap() = Duration::from_secs(125);
+    assert_eq!(node.republish(name).await.unwrap().record, renewed);
+    let reported = |event: &Event| matches!(event, Event::NotRenewed { name: of, .. } if *of == name);
+    while !reported(&events.next().await.unwrap()) {}
+    assert_eq!(node.stats().not_renewed, 1);
+}
+
+#[tokio::test]
+async fn a_record_for_later_waits_for_its_time() {
+    let router = Arc::new(Map::default());
+    let (node, clock) = forward(&router);
+    let name = key().public_key().to_name();
+    let now = clock.now().wall;
+    let record = RecordBuilder::new(value("later"), 1, now + Duration::from_secs(3600));
+    let record = record.sign(&*key()).unwrap().as_bytes().clone();
+    let at = now + Duration::from_secs(600);
+    let late = node.queue(name, record.clone(), now + Duration::from_secs(7200)).await.unwrap_err();
+    assert_eq!(late.code(), "queued_too_late");
+    node.queue(name, record.clone(), at).await.unwrap();
+    let waiting = node.queued().await.unwrap();
+    assert_eq!((waiting.len(), waiting[0].0, waiting[0].1.as_unix_secs()), (1, name, at.as_unix_secs()));
+    assert!(router.records.lock().unwrap().is_empty());
+    *clock.0.lock().unwrap() = Duration::from_secs(601);
+    // Anything at all makes the node look at its clock.
+    let called = router.called.notified();
+    assert!(node.resolve(name, Resolve { offline: true, ..Resolve::default() }).await.is_err());
+    called.await;
+    while router.records.lock().unwrap().get(&name) != Some(&record) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(node.kept().await, Ok((0, 1)), "from now on it is kept alive");
+    assert_eq!(node.queued().await, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_republish_that_nobody_waits_for_is_cancelled() {
+    let router = Map::hanging();
+    // Nothing else than the republish calls the router.
+    let node = ipns_tokio::spawn(builder(&router).config(|config| config.keep = None)).unwrap();
+    let name = key().public_key().to_name();
+    node.follow(name).await.unwrap();
+    let mut sending = Box::pin(node.republish(name));
+    tokio::select! {
+        _ = &mut sending => panic!("the router never answers"),
+        () = router.called.notified() => {}
+    }
+    drop(sending);
+    until_idle(&node).await;
+    assert_eq!(node.stats().publish_failed, 1);
 }
 
 #[tokio::test]

@@ -56,6 +56,10 @@ async fn what_is_asked_must_make_sense() {
         ("resolve", &[auth, JSON], r#"{"name":"nonsense"}"#.to_owned(), 422, "name_malformed"),
         ("resolve", &[auth, JSON], r#"{"name":"nonsense","stream":true}"#.to_owned(), 422, "name_malformed"),
         ("put", &[auth, JSON], r#"{"name":"nonsense"}"#.to_owned(), 422, "name_malformed"),
+        ("watch", &[auth, JSON], r#"{"name":"nonsense"}"#.to_owned(), 422, "name_malformed"),
+        ("republish", &[auth, JSON], r#"{"name":"nonsense"}"#.to_owned(), 422, "name_malformed"),
+        ("republish", &[auth, JSON], format!(r#"{{"name":"{}"}}"#, record(0).0), 502, "no_router"),
+        ("follow", &[auth, JSON], format!(r#"{{"names":[{}""]}}"#, r#""","#.repeat(1000)), 400, "usage"),
         ("keys", &[auth, JSON], r#"{"key":"-"}"#.to_owned(), 400, "key_name_invalid"),
         ("keys", &[auth, JSON], r#"{"key":"k","type":"dsa"}"#.to_owned(), 400, "key_type_unsupported"),
         ("keys", &[auth, JSON], r#"{"key":"k","type":"rsa","bits":1024}"#.to_owned(), 400, "key_rsa_size"),
@@ -106,7 +110,7 @@ async fn one_node_publishes_and_another_resolves() {
     }
 
     let kept = publisher.list().await.unwrap();
-    assert_eq!((kept.len(), kept[0].key.as_deref(), kept[0].sequence), (1, Some("blog"), 1));
+    assert_eq!((kept.len(), kept[0].key.as_deref(), kept[0].sequence), (1, Some("blog"), Some(1)));
     let status = publisher.status().await.unwrap();
     assert_eq!((status.pid, status.own, status.stats.published), (std::process::id(), 1, 2));
     assert_eq!(resolver.status().await.unwrap().stats.resolve_failed, 1);

@@ -4,6 +4,7 @@
 
 mod admin;
 mod discover;
+mod keeping;
 mod limits;
 mod page;
 mod raw;

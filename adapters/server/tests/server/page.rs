@@ -8,7 +8,7 @@ use ipns_server::api::PublishRequest;
 use sha2::{Digest, Sha256};
 
 use crate::raw::{ask, get};
-use crate::world::{VALUE, World, publish_request};
+use crate::world::{VALUE, World, publish_request, record};
 
 #[tokio::test]
 async fn the_page_runs_nothing_but_its_own() {
@@ -72,6 +72,7 @@ async fn the_metrics_move() {
     let client = world.client();
     client.generate_key(&KeyRequest { key: "k".into(), ..KeyRequest::default() }).await.unwrap();
     client.publish(&PublishRequest { allow_offline: true, ..publish_request(VALUE) }).await.unwrap();
+    world.node.follow(record(1).0).await.unwrap();
     get(world.addr, "/routing/v1/ipns/nonsense").await;
     get(world.addr, "/some/path").await;
 
@@ -82,6 +83,10 @@ async fn the_metrics_move() {
         ("ipns_publish_seconds_count", 1.0),
         ("ipns_publish_seconds_bucket{le=\"+Inf\"}", 1.0),
         ("ipns_own_names", 1.0),
+        ("ipns_followed_names", 1.0),
+        ("ipns_kept_total{result=\"ok\"}", 0.0),
+        ("ipns_not_renewed_total", 0.0),
+        ("ipns_expiring_total", 0.0),
         ("ipns_http_requests_total{route=\"metrics\",status=\"200\"}", 1.0),
         ("ipns_http_requests_total{route=\"routing\",status=\"400\"}", 1.0),
         ("ipns_http_requests_total{route=\"other\",status=\"404\"}", 1.0),
