@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use ipns_core::engine::{Event, Publication};
+use ipns_core::engine::{Event, Publication, PublishError};
 use ipns_server::api::Api;
 use tokio::time::Instant;
 
@@ -23,6 +23,10 @@ pub(crate) async fn run(api: Api) {
                 log.line("sent", || {
                     tracing::info!(%name, sequence = sent.record.sequence(), routers = receipts(&sent), "sent a kept name")
                 });
+            }
+            // Whoever runs a daemon without routers knows that nothing is sent.
+            Event::Kept { name, result: Err(error @ PublishError::NoRouter) } => {
+                tracing::debug!(%name, %error, "a kept name was not sent");
             }
             Event::Kept { name, result: Err(error) } => {
                 log.line("failed", || tracing::warn!(%name, code = error.code(), %error, "a kept name was not sent"));

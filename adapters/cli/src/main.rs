@@ -8,6 +8,7 @@ mod commands;
 mod files;
 mod identity;
 mod keeper;
+mod list_file;
 mod output;
 mod settings;
 mod store;

@@ -1,10 +1,8 @@
 //! `ipns follow` and `ipns unfollow`.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::io::Write;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use ipns_server::keeping::{MAX_NAMES, NamesRequest};
 use ipns_server::kept::FollowReport;
 use ipns_server::{Failure, FailureText, exit};
@@ -12,24 +10,23 @@ use serde_json::json;
 
 use crate::args::FollowArgs;
 use crate::backend::Backend;
+use crate::list_file::ListFile;
 use crate::output;
 use crate::settings::Settings;
 
-/// The most lines of a list.
-const MAX_LINES: usize = 1_000_000;
-/// The most bytes of a line; no name is as long.
-const MAX_LINE: usize = 1024;
-/// The most bytes of names in one request to a daemon, which takes 64 KiB of JSON.
-const MAX_BATCH: usize = 32 << 10;
+/// The most bytes of JSON in one request; a daemon takes 64 KiB.
+const MAX_BATCH: usize = 48 << 10;
 
 pub(crate) async fn run(settings: &Settings, args: FollowArgs) -> Result<u8, Failure> {
-    let mut list = args.file.as_deref().map(List::open).transpose()?;
+    let mut list = args.file.as_deref().map(ListFile::open).transpose()?;
     let backend = Backend::open(&settings.offline()).await?;
-    let mut following = Following { settings, backend: &backend, counts: Counts::default() };
+    let progress = list.as_ref().map_or_else(ProgressBar::hidden, ListFile::progress);
+    let mut following = Following { settings, backend: &backend, progress, counts: Counts::default() };
     let mut done = following.given(args.names).await;
     if let (Ok(()), Some(list)) = (&done, &mut list) {
         done = following.listed(list).await;
     }
+    following.progress.finish_and_clear();
     let (counts, keeps) = (following.counts, backend.is_daemon());
     backend.close(false).await;
     done?;
@@ -48,23 +45,19 @@ pub(crate) async fn run(settings: &Settings, args: FollowArgs) -> Result<u8, Fai
 
 pub(crate) async fn unfollow(settings: &Settings, names: Vec<String>) -> Result<u8, Failure> {
     let backend = Backend::open(&settings.offline()).await?;
+    let result = let_go(settings, &backend, names).await;
+    backend.close(false).await;
+    result
+}
+
+async fn let_go(settings: &Settings, backend: &Backend, names: Vec<String>) -> Result<u8, Failure> {
     let mut status = 0;
-    let mut done = Ok(());
-    for names in names.chunks(MAX_NAMES) {
-        match backend.unfollow(NamesRequest { names: names.to_vec() }).await {
-            Ok(reports) => {
-                for report in &reports {
-                    status = status.max(unfollowed(settings, report)?);
-                }
-            }
-            Err(failure) => {
-                done = Err(failure);
-                break;
-            }
+    for batch in batches(names) {
+        for report in &backend.unfollow(NamesRequest { names: batch.names }).await? {
+            status = status.max(unfollowed(settings, report)?);
         }
     }
-    backend.close(false).await;
-    done.map(|()| status)
+    Ok(status)
 }
 
 fn unfollowed(settings: &Settings, report: &FollowReport) -> Result<u8, Failure> {
@@ -112,43 +105,38 @@ struct Counts {
 struct Following<'a> {
     settings: &'a Settings,
     backend: &'a Backend,
+    progress: ProgressBar,
     counts: Counts,
 }
 
 impl Following<'_> {
     /// The names of the command line.
     async fn given(&mut self, names: Vec<String>) -> Result<(), Failure> {
-        let mut batch = Batch::default();
-        for name in names {
-            if batch.is_full(&name) {
-                self.send(std::mem::take(&mut batch)).await?;
-            }
-            batch.add(None, name);
+        for batch in batches(names) {
+            self.send(batch).await?;
         }
-        self.send(batch).await
+        Ok(())
     }
 
     /// The names of a list.
-    async fn listed(&mut self, list: &mut List) -> Result<(), Failure> {
+    async fn listed(&mut self, list: &mut ListFile) -> Result<(), Failure> {
         let mut batch = Batch::default();
         while let Some((line, name)) = list.next()? {
             match name {
                 Ok(name) => {
                     if batch.is_full(&name) {
                         self.send(std::mem::take(&mut batch)).await?;
-                        list.progress.set_message(format!("{} names", self.counts.good));
+                        self.progress.set_message(format!("{} names", self.counts.good));
                     }
                     batch.add(Some(line), name);
                 }
                 Err(message) => {
                     let error = FailureText { code: "line_malformed".into(), message: message.into() };
-                    list.progress.suspend(|| self.bad(Some(line), "not read", &error))?;
+                    self.bad(Some(line), "not read", &error)?;
                 }
             }
         }
-        let sent = self.send(batch).await;
-        list.progress.finish_and_clear();
-        sent
+        self.send(batch).await
     }
 
     async fn send(&mut self, batch: Batch) -> Result<(), Failure> {
@@ -178,8 +166,24 @@ impl Following<'_> {
         // Names that are none say most of what is to be done.
         let status = if error.code == "followed_too_many" { exit::FAILED } else { exit::INVALID };
         self.counts.status = self.counts.status.max(status);
-        refused(self.settings, line, name, error)
+        self.progress.suspend(|| refused(self.settings, line, name, error))
     }
+}
+
+/// Names of the command line, in requests.
+fn batches(names: Vec<String>) -> Vec<Batch> {
+    let mut batches = vec![Batch::default()];
+    for name in names {
+        match batches.last_mut() {
+            Some(last) if !last.is_full(&name) => last.add(None, name),
+            _ => {
+                let mut next = Batch::default();
+                next.add(None, name);
+                batches.push(next);
+            }
+        }
+    }
+    batches
 }
 
 /// What goes to the node at once.
@@ -192,139 +196,35 @@ struct Batch {
 
 impl Batch {
     fn is_full(&self, next: &str) -> bool {
-        self.names.len() >= MAX_NAMES || (self.bytes + next.len() > MAX_BATCH && !self.names.is_empty())
+        self.names.len() >= MAX_NAMES || (self.bytes + json_len(next) > MAX_BATCH && !self.names.is_empty())
     }
 
     fn add(&mut self, line: Option<usize>, name: String) {
-        self.bytes += name.len();
+        self.bytes += json_len(&name);
         self.names.push(name);
         self.lines.push(line);
     }
 }
 
-/// Names in a file or on stdin, which are read as they are needed.
-struct List {
-    lines: Box<dyn BufRead + Send>,
-    line: usize,
-    progress: ProgressBar,
-}
-
-impl List {
-    fn open(path: &Path) -> Result<Self, Failure> {
-        let failed = |error: std::io::Error| {
-            Failure::new(exit::FAILED, "file", format!("cannot read {}: {error}", path.display()))
-        };
-        if path.as_os_str() == "-" {
-            let progress = ProgressBar::new_spinner();
-            return Ok(Self { lines: Box::new(BufReader::new(std::io::stdin())), line: 0, progress });
-        }
-        let file = File::open(path).map_err(failed)?;
-        let progress = ProgressBar::new(file.metadata().map_err(failed)?.len());
-        if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {percent}%") {
-            progress.set_style(style);
-        }
-        Ok(Self { lines: Box::new(BufReader::new(file)), line: 0, progress })
-    }
-
-    /// The next name with the number of its line, or what is wrong with that line; `None` at the end.
-    fn next(&mut self) -> Result<Option<(usize, Result<String, &'static str>)>, Failure> {
-        loop {
-            let mut line = Vec::new();
-            // One byte more than a line may have, beside its end.
-            let taken = self.lines.by_ref().take(MAX_LINE as u64 + 2).read_until(b'\n', &mut line);
-            let mut read = taken.map_err(|error| failed(&error))?;
-            if read == 0 {
-                return Ok(None);
-            }
-            self.line += 1;
-            if self.line > MAX_LINES {
-                // The rest is not read: what follows would be the end.
-                self.lines = Box::new(std::io::empty());
-                return Ok(Some((
-                    self.line,
-                    Err("a list may have 1,000,000 lines; split it, and follow the rest then"),
-                )));
-            }
-            let ended = line.ends_with(b"\n");
-            if !ended && line.len() > MAX_LINE {
-                read += self.skip_line()?;
-            }
-            self.progress.inc(read as u64);
-            let text = line.strip_suffix(b"\n").unwrap_or(&line);
-            if text.len() > MAX_LINE {
-                return Ok(Some((self.line, Err("a line may have 1,024 bytes; no name is as long"))));
-            }
-            let Ok(text) = std::str::from_utf8(text) else {
-                return Ok(Some((self.line, Err("it is not UTF-8; write one name a line"))));
-            };
-            let name = text.split('#').next().unwrap_or_default().trim();
-            if !name.is_empty() {
-                return Ok(Some((self.line, Ok(name.to_owned()))));
-            }
-        }
-    }
-
-    /// Reads to the end of a line that is too long, without keeping it.
-    fn skip_line(&mut self) -> Result<usize, Failure> {
-        let mut skipped = 0;
-        loop {
-            let buffer = self.lines.fill_buf().map_err(|error| failed(&error))?;
-            let end = buffer.iter().position(|byte| *byte == b'\n').map(|end| end + 1);
-            let count = end.unwrap_or(buffer.len());
-            self.lines.consume(count);
-            skipped += count;
-            if end.is_some() || count == 0 {
-                return Ok(skipped);
-            }
-        }
-    }
-}
-
-fn failed(error: &std::io::Error) -> Failure {
-    Failure::new(exit::FAILED, "file", format!("cannot read the list: {error}"))
+/// How many bytes of a request a name takes: what is no name may have characters that JSON writes with six.
+fn json_len(name: &str) -> usize {
+    name.chars().map(|c| if c.is_ascii_graphic() && c != '"' && c != '\\' { 1 } else { 6 }).sum::<usize>() + 3
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(bytes: Vec<u8>) -> Vec<(usize, Result<String, &'static str>)> {
-        let progress = ProgressBar::hidden();
-        let mut list = List { lines: Box::new(BufReader::new(std::io::Cursor::new(bytes))), line: 0, progress };
-        std::iter::from_fn(|| list.next().unwrap()).collect()
-    }
-
-    #[test]
-    fn a_list_has_names_comments_and_blank_lines() {
-        let found = read(b"# mine\n\n  one  # the first\r\ntwo".to_vec());
-        assert_eq!(found, [(3, Ok("one".into())), (4, Ok("two".into()))]);
-    }
-
-    #[test]
-    fn a_line_that_is_too_long_is_skipped_and_the_next_one_is_read() {
-        for length in [MAX_LINE, MAX_LINE + 1, MAX_LINE + 2, 100_000] {
-            let found = read([vec![b'x'; length], b"\nnext\n".to_vec()].concat());
-            assert_eq!(found.len(), 2, "{length}");
-            assert_eq!(found[0].1.is_ok(), length <= MAX_LINE, "{length}");
-            assert_eq!(found[1], (2, Ok("next".into())), "{length}");
-        }
-        assert!(read(b"\xff\n".to_vec())[0].1.is_err());
-    }
-
-    #[test]
-    fn a_list_ends_after_a_million_lines() {
-        let found = read([b"\n".repeat(MAX_LINES), b"late\nlater\n".to_vec()].concat());
-        assert_eq!(found.len(), 1);
-        assert!(found[0].0 == MAX_LINES + 1 && found[0].1.is_err());
-    }
-
     #[test]
     fn batches_fit_into_a_request() {
-        let mut batch = Batch::default();
-        let name = "x".repeat(MAX_LINE);
-        while !batch.is_full(&name) {
-            batch.add(None, name.clone());
+        for name in ["k51", "x\u{1}\"\\é", &"y".repeat(1024), &"\u{2}".repeat(1024)] {
+            let names = vec![name.to_owned(); 5000];
+            let batches = batches(names.clone());
+            for batch in &batches {
+                let json = serde_json::to_string(&NamesRequest { names: batch.names.clone() }).unwrap();
+                assert!(json.len() <= 64 << 10 && batch.names.len() <= MAX_NAMES, "{}", json.len());
+            }
+            assert!(batches.into_iter().flat_map(|batch| batch.names).eq(names));
         }
-        assert!(batch.bytes <= MAX_BATCH && batch.names.len() <= MAX_NAMES);
     }
 }
