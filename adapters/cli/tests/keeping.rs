@@ -173,11 +173,13 @@ fn a_daemon_signs_anew_with_everything_but_the_end_as_it_was() {
     // Published without a daemon, so that the daemon must have found the key by itself.
     let options = ["--ttl", "3s", "--v2-only", "--metadata", "_note=hello", "--sequence", "41"];
     let first = home.json(&[&["publish", VALUE, "-t", "12s"][..], &options].concat());
-    let _daemon = Daemon::start(&home);
+    let daemon = Daemon::start(&home);
     let kept = eventually("a record that lives longer", || {
         Some(home.kept(&name)).filter(|kept| kept["validity"] != first["validity"])
     });
     assert_eq!((&kept["sequence"], &kept["expired"]), (&41.into(), &false.into()));
+    assert_eq!(daemon.metric("ipns_not_renewed_total"), 0.0, "it had the key from the beginning");
+    assert!(daemon.metric("ipns_kept_total{result=\"ok\"}") >= 1.0);
 
     let third = Home::new(&[&routing.url]);
     let file = third.path("record");

@@ -181,6 +181,16 @@ impl Daemon {
         self.url.trim_start_matches("http://").to_owned()
     }
 
+    /// The value of one of its metrics.
+    pub fn metric(&self, series: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.address()).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let found = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("no {series} in {text}")).parse().unwrap()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
