@@ -20,9 +20,8 @@ pub(crate) async fn run(api: Api) {
     while let Some(event) = events.next().await {
         match event {
             Event::Kept { name, result: Ok(sent) } => {
-                log.line("sent", || {
-                    tracing::info!(%name, sequence = sent.record.sequence(), routers = receipts(&sent), "sent a kept name")
-                });
+                let (sequence, routers) = (sent.record.sequence(), receipts(&sent));
+                log.line("sent", || tracing::info!(%name, sequence, routers, "sent a kept name"));
             }
             // Whoever runs a daemon without routers knows that nothing is sent.
             Event::Kept { name, result: Err(error @ PublishError::NoRouter) } => {

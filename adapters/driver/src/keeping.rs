@@ -53,8 +53,8 @@ pub(crate) enum KeepCommand {
 }
 
 impl Handle {
-    /// How many names this node publishes, and how many of others it keeps alive: the cheapest question of all, which is
-    /// answered once the store has been read.
+    /// How many names this node publishes, and how many of others it keeps alive: the cheapest question of all, answered
+    /// once the store has been read.
     ///
     /// # Errors
     /// When the node has stopped.

@@ -184,8 +184,8 @@ impl Api {
         &self.keys
     }
 
-    /// Does work on the keys where it may take its time: key files are synced to the disk, there may be many of them, and
-    /// RSA keys take seconds to make.
+    /// Does work on the keys where it may take its time: key files are synced to the disk, there may be many of them,
+    /// and RSA keys take seconds to make.
     ///
     /// # Errors
     /// Those of the work, and when it did not end.
