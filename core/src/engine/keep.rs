@@ -137,7 +137,10 @@ impl Schedule {
             return now.monotonic;
         }
         let interval = self.how.interval;
-        let Some(sent) = entry.sent else { return now.monotonic + GRACE };
+        let Some(sent) = entry.sent else {
+            let fresh = entry.failures == 0;
+            return now.monotonic + if fresh { GRACE } else { self.behind(now.wall, name, count) };
+        };
         let mut turn = self.pass(name, sent + interval / 2);
         let eol = entry.rank.1;
         if !entry.is_expired(now.wall) {

@@ -85,6 +85,9 @@ impl Keeping {
         if !matches!(self.stage, Stage::Waiting) {
             return None;
         }
+        if cx.memory.kept.get(&self.name).is_none() {
+            return Some(Err(PublishError::NotKept));
+        }
         if !cx.calls.routers().any(|(_, router)| router.write) {
             return Some(Err(PublishError::NoRouter));
         }

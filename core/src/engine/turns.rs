@@ -183,7 +183,10 @@ impl Context {
             entry.error = result.as_ref().err().map(|error| error.to_string().into_boxed_str());
         }
         let (failures, eol) = (entry.failures, entry.rank.1);
-        let ends = interval.is_some_and(|interval| entry.has_record() && eol <= now.wall + interval * 2);
+        // An own name is signed anew when half of its life is over: only if that failed it ends.
+        let lives_on = matches!(entry.kind, Kind::Own { lifetime } if eol > now.wall + lifetime / 2);
+        let near = interval.is_some_and(|interval| eol <= now.wall + interval * 2);
+        let ends = entry.has_record() && near && !lives_on;
         let warn = ends && !core::mem::replace(&mut entry.warned, ends);
         self.memory.kept.set_unreached(name, unreached);
         // What is on its way to the store must not be overwritten there.

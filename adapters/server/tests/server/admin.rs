@@ -58,7 +58,7 @@ async fn what_is_asked_must_make_sense() {
         ("put", &[auth, JSON], r#"{"name":"nonsense"}"#.to_owned(), 422, "name_malformed"),
         ("watch", &[auth, JSON], r#"{"name":"nonsense"}"#.to_owned(), 422, "name_malformed"),
         ("republish", &[auth, JSON], r#"{"name":"nonsense"}"#.to_owned(), 422, "name_malformed"),
-        ("republish", &[auth, JSON], format!(r#"{{"name":"{}"}}"#, record(0).0), 502, "no_router"),
+        ("republish", &[auth, JSON], format!(r#"{{"name":"{}"}}"#, record(0).0), 404, "not_kept"),
         ("follow", &[auth, JSON], format!(r#"{{"names":[{}""]}}"#, r#""","#.repeat(1000)), 400, "usage"),
         ("keys", &[auth, JSON], r#"{"key":"-"}"#.to_owned(), 400, "key_name_invalid"),
         ("keys", &[auth, JSON], r#"{"key":"k","type":"dsa"}"#.to_owned(), 400, "key_type_unsupported"),

@@ -53,7 +53,7 @@ fn an_own_name_lives_on_and_nothing_of_it_changes_but_its_end() {
     for version in [Version::V1AndV2, Version::V2Only] {
         let (mut world, node) = keeper(Script::new());
         let mut what = publish(1, 7);
-        what.lifetime = Some(10 * HOUR);
+        what.lifetime = Some(7 * HOUR);
         what.ttl = Some(seconds(77));
         what.version = version;
         what.sequence = Some(41);
@@ -71,11 +71,12 @@ fn an_own_name_lives_on_and_nothing_of_it_changes_but_its_end() {
             (builder.ttl, builder.version, builder.metadata) = (seconds(77), version, what.metadata.clone());
             assert_eq!(builder.sign(&key(1)).unwrap().as_bytes(), record.as_bytes());
         }
-        assert!((15..=50).contains(&ends.len()), "a week of ten hours each: {}", ends.len());
+        assert!((20..=70).contains(&ends.len()), "a week of seven hours each: {}", ends.len());
+        assert_eq!(count(&world, node, |event| matches!(event, Event::Expiring { .. })), 0);
         let turns = turns(&world, node);
         assert!(turns.len() >= 40 && turns.iter().all(|turn| *turn == Ok(41)), "{turns:?}");
         let (_, own) = world.nodes[node].engine.own().next().unwrap();
-        assert_eq!((own.lifetime, own.sent.failures, own.sent.acks), (10 * HOUR, 0, 1));
+        assert_eq!((own.lifetime, own.sent.failures, own.sent.acks), (7 * HOUR, 0, 1));
         assert!(own.sent.next.unwrap() > DAWN + world.now);
         // A publish afterwards goes on from there.
         assert_eq!(world.publish(node, publish(1, 8)).unwrap().record.sequence(), 42);
