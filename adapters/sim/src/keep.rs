@@ -148,7 +148,7 @@ pub fn keep(setting: &Setting, seed: u64, mut loaded: impl FnMut(bool), mut tell
 
 impl Setting {
     fn is_followed(&self, n: u32) -> bool {
-        self.followed > 0 && n % self.followed == 0
+        self.followed > 0 && n.is_multiple_of(self.followed)
     }
 }
 
