@@ -55,8 +55,10 @@ const RECOVERY_PAUSE: Duration = Duration::from_secs(60);
 const LOOK_GAP: Duration = Duration::from_secs(2);
 /// No followed name is looked up more often.
 const SHORTEST_LOOK: Duration = Duration::from_secs(60);
-/// However short a record has still to live, it is sent this share of an interval apart.
+/// However short a followed record has still to live, it is sent this share of an interval apart.
 const SHORTEST_SHARE: u32 = 16;
+/// However short a life its owner chose, a name is sent this far apart.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Schedule {
     how: Keeping,
@@ -142,10 +144,8 @@ impl Schedule {
             return now.monotonic + if fresh { GRACE } else { self.behind(now.wall, name, count) };
         };
         let mut turn = self.pass(name, sent + interval / 2);
-        let eol = entry.rank.1;
         if !entry.is_expired(now.wall) {
-            let half = eol.saturating_since(sent) / 2;
-            turn = turn.min(sent + half.max(interval / SHORTEST_SHARE));
+            turn = turn.min(sent + self.half(entry, sent));
         }
         if turn <= now.wall {
             return now.monotonic + self.behind(now.wall, name, count);
@@ -168,8 +168,14 @@ impl Schedule {
     /// Whether a name is begun only to look for a newer record, because its turn to be sent has not come.
     pub(crate) fn is_look(&self, now: Now, name: &Name, entry: &Entry) -> bool {
         let Some(sent) = entry.sent.filter(|_| entry.failures == 0 && !entry.is_own()) else { return false };
-        let half = eol_half(entry, sent).max(self.how.interval / SHORTEST_SHARE);
-        now.wall < self.pass(name, sent + self.how.interval / 2) && now.wall < sent + half
+        now.wall < self.pass(name, sent + self.how.interval / 2) && now.wall < sent + self.half(entry, sent)
+    }
+
+    /// Half of what was left of a record's life when it was sent. An own one is signed anew then; a followed one, of which
+    /// less and less is left, is not sent ever more often.
+    fn half(&self, entry: &Entry, sent: Timestamp) -> Duration {
+        let shortest = if entry.is_own() { SHORTEST_PAUSE } else { self.how.interval / SHORTEST_SHARE };
+        (entry.rank.1.saturating_since(sent) / 2).max(shortest)
     }
 
     /// When a name that failed is tried again.
@@ -217,10 +223,6 @@ impl Schedule {
         let window = LONGEST_GAP.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)).min(self.how.interval / 2);
         window.mul_f64((self.place(name) - self.hand(wall)).rem_euclid(1.0))
     }
-}
-
-fn eol_half(entry: &Entry, sent: Timestamp) -> Duration {
-    entry.rank.1.saturating_since(sent) / 2
 }
 
 #[cfg(test)]
@@ -286,11 +288,15 @@ mod tests {
     #[test]
     fn a_record_that_ends_soon_is_sent_before_half_of_what_is_left() {
         let schedule = schedule(0.3);
-        for minutes in [8, 30, 60, 200] {
+        for minutes in [1, 8, 30, 60, 200] {
             let lives = Duration::from_secs(60 * minutes);
             let record = record(1, lives);
-            let turn = schedule.turn(now(Duration::ZERO), record.name(), &entry(&record, Some(Duration::ZERO)), 1, 0);
-            assert!(turn <= (lives / 2).max(HOUR / 4), "{minutes} min: {turn:?}");
+            let own = entry(&record, Some(Duration::ZERO));
+            let mut followed = own.clone();
+            followed.kind = Kind::Followed;
+            let turn = |entry| schedule.turn(now(Duration::ZERO), record.name(), entry, 1, 1_000_000);
+            assert!(turn(&own) <= lives / 2, "{minutes} min: {:?}", turn(&own));
+            assert!(turn(&followed) <= (lives / 2).max(HOUR / 4), "{minutes} min: {:?}", turn(&followed));
         }
     }
 

@@ -84,6 +84,17 @@ fn an_own_name_lives_on_and_nothing_of_it_changes_but_its_end() {
 }
 
 #[test]
+fn a_name_of_a_short_life_never_ends_between_two_turns() {
+    let (mut world, node) = keeper(Script::new());
+    world.publish(node, Publish { lifetime: Some(seconds(300)), ..publish(1, 1) }).unwrap();
+    for _ in 0..200 {
+        world.pass(seconds(33));
+        let record = world.script("a").held[&name(1)].clone();
+        assert!(Checks::at(DAWN + world.now).verify(record, &name(1)).is_ok(), "at {:?}", world.now);
+    }
+}
+
+#[test]
 fn a_followed_name_outlives_its_publisher_without_its_key_until_its_end() {
     let record = record_until(1, 5, &path(5), DAWN + 40 * HOUR);
     let (mut world, node) = keeper(Script::new().holding(name(1), record.as_bytes().clone()));
