@@ -202,7 +202,10 @@ fn forward(router: &Arc<Map>) -> (Handle, Forward) {
 #[tokio::test]
 async fn an_own_name_is_signed_anew_as_it_was() {
     let router = Arc::new(Map::default());
-    let (node, clock) = forward(&router);
+    // Its own turns would come between.
+    let clock = Forward::default();
+    let builder = builder(&router).clock(clock.clone()).config(|config| config.keep = None);
+    let node = ipns_tokio::spawn(builder).unwrap();
     node.add_signer(key());
     let mut publish = Publish::new(key().public_key(), value("1"));
     publish.metadata.insert("_note".into(), "hello".to_owned().into());

@@ -93,13 +93,15 @@ async fn all_names_are_kept_although_half_of_the_servers_are_replaced() {
     assert!(own.iter().all(|(_, own)| own.sent.failures == 0 && own.record.sequence() == 3), "{own:?}");
 }
 
-/// Waits until every own name was sent after `since`.
+/// Waits until every name was sent after `since`.
 async fn round(keeper: &Ours, since: Instant) {
     let since = ipns_driver::Clock::now(&ipns_driver::SystemClock::default()).wall - since.elapsed();
     let mut tick = tokio::time::interval(Duration::from_millis(500));
     let sent = |at: Option<Timestamp>| at.is_some_and(|at| at.as_unix_secs() >= since.as_unix_secs());
     let all = tokio::time::timeout(INTERVAL * 3, async {
-        while !keeper.node.list().await.unwrap().iter().all(|(_, own)| sent(own.sent.at)) {
+        while !(keeper.node.list().await.unwrap().iter().all(|(_, own)| sent(own.sent.at))
+            && keeper.node.followed().await.unwrap().iter().all(|(_, followed)| sent(followed.sent.at)))
+        {
             tick.tick().await;
         }
     });

@@ -1,0 +1,48 @@
+//! A node that keeps names alive in a large DHT.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::time::Duration;
+
+use ipns_sim::keep::{Kept, Round, Setting, keep, one_by_one};
+use ipns_sim::{Churn, Classic, Links, Servers};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn setting(names: u32) -> Setting {
+    Setting {
+        servers: Servers { churn: Some(Churn::default()), ..Servers::new(500).dead(0.10) },
+        links: Links::default(),
+        names,
+        followed: 2,
+        interval: 4 * HOUR,
+        time: 12 * HOUR,
+        samples: 10,
+    }
+}
+
+fn kept(names: u32) -> (Kept, Round) {
+    let kept = keep(&setting(names), 5, |_| {}, |_, _| {});
+    let last = *kept.rounds.last().unwrap();
+    (kept, last)
+}
+
+#[test]
+fn every_name_is_sent_once_a_round_and_found_by_others_although_servers_come_and_go() {
+    // Of so many followed names none is looked up but when it is sent.
+    let names = 8000;
+    let (kept, last) = kept(names);
+    assert_eq!(kept.rounds.len(), 3);
+    assert_eq!(kept.failures, [].into());
+    assert!(last.sent.abs_diff(names.into()) <= 10, "{last:?}");
+    assert!(last.puts <= 20 * last.sent, "{last:?}");
+    assert!(last.lookups <= 150, "the table's own upkeep: {last:?}");
+    assert!(last.peak * 100 <= last.puts * 2, "no burst: {last:?}");
+    assert!(kept.resolves >= 50 && kept.missed == 0, "{kept:?}");
+    assert!(kept.holders[0] >= 2 && kept.holders[kept.holders.len() / 2] >= 12, "{:?}", kept.holders);
+}
+
+#[test]
+fn one_after_the_other_takes_seconds_a_name() {
+    let each = one_by_one(Classic::Go, &setting(1), 5, 10);
+    assert!((2.0..15.0).contains(&each.as_secs_f64()), "{each:?}");
+}
