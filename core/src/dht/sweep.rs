@@ -56,6 +56,8 @@ struct Area {
     /// While it is explored, when that ends; afterwards until when it counts as known.
     until: Duration,
     explored: bool,
+    /// How many had answered when it was explored.
+    found: usize,
     waiting: VecDeque<Waiting>,
 }
 
@@ -127,6 +129,7 @@ impl Sweep {
             looking: false,
             until: now + PATIENCE,
             explored: false,
+            found: 0,
             waiting: VecDeque::from([record]),
         };
         self.areas.insert(AreaId(self.next), area);
@@ -204,11 +207,14 @@ impl Sweep {
         }
     }
 
-    /// A server is not there. Where too few are left the region is explored anew for the next record.
+    /// A server is not there. Where too few are left, or a quarter is gone, whose places others may have taken, the region
+    /// is explored anew for the next record.
     pub(crate) fn lost(&mut self, key: &Key, k: usize) {
         for area in self.areas.values_mut() {
             area.out.remove(key);
-            if area.members.remove(key).is_some() && area.explored && area.members.len() < k {
+            let lost = area.members.remove(key).is_some() && area.explored;
+            let left = area.members.len();
+            if lost && (left < k || left * 4 < area.found * 3) {
                 area.until = Duration::ZERO;
             }
         }
@@ -285,6 +291,7 @@ impl Area {
             self.region = Region { key: self.region.key.prefix(bits), bits };
         }
         self.explored = true;
+        self.found = self.members.len();
         self.until = now + FRESH;
         self.heard.clear();
         self.asked.clear();
@@ -426,6 +433,13 @@ mod tests {
         assert_eq!(sweep.nearest(late, &target, 20).unwrap().len(), PARALLELISM);
         sweep.lost(&Key::of_peer(&asked[3].1.id), 20);
         assert_eq!(sweep.nearest(late, &target, 20), None, "too few are left");
+        let mut sweep = Sweep::default();
+        wait(&mut sweep, &target, 0, 9, &all[..40]);
+        explore(&mut sweep, 40, &[]);
+        (0..10).for_each(|n| sweep.lost(&key(n), 20));
+        assert!(sweep.nearest(NOW, &target, 20).is_some());
+        sweep.lost(&key(10), 20);
+        assert_eq!(sweep.nearest(NOW, &target, 20), None, "others have come instead of more than a quarter");
         wait(&mut sweep, &target, 2, 8, &[]);
         assert!(sweep.cancel(QueryId(8)) && !sweep.cancel(QueryId(8)));
     }
