@@ -23,7 +23,12 @@ impl Files {
             return Self([(PathBuf::new(), fs::read(path).unwrap())].into());
         }
         let names = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name());
-        Self(names.map(|name| (PathBuf::from(&name), fs::read(path.join(name)).unwrap())).collect())
+        let read = |name| match fs::read(path.join(&name)) {
+            // While a store is open RocksDB removes files in the background.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            read => Some((PathBuf::from(name), read.unwrap())),
+        };
+        Self(names.filter_map(read).collect())
     }
 
     /// Puts them into a place, instead of whatever is there.
