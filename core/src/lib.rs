@@ -6,7 +6,7 @@
 //!
 //! | floor | what is there |
 //! |---|---|
-//! | [`engine`] | [`Engine`](engine::Engine): publish, resolve, watch, serve; the one public face |
+//! | [`engine`] | [`Engine`](engine::Engine): publish, resolve, watch, serve, keep alive; the one public face |
 //! | [`routing`] | routers and what they say; Delegated Routing V1 over HTTP, both halves; the DHT nodes of an engine |
 //! | [`dht`] | a Kademlia node, client and server: each DHT router of an engine is one |
 //! | [`record`] | create, decode, verify, select |

@@ -55,18 +55,7 @@ impl Api {
     /// # Errors
     /// When there are too many in the request, or the node has stopped.
     pub async fn follow(&self, request: NamesRequest) -> Result<Vec<FollowReport>, Failure> {
-        let mut reports = Vec::new();
-        for (text, name) in self.find_names(request).await? {
-            reports.push(report(
-                text,
-                &name,
-                match name {
-                    Ok(name) => self.node().follow(name).await.map_err(Failure::from),
-                    Err(ref failure) => Err(failure.clone()),
-                },
-            )?);
-        }
-        Ok(reports)
+        self.each(request, |name| async move { Ok(self.node().follow(name).await?) }).await
     }
 
     /// Follows names no more, and says of each what became of it.
@@ -74,18 +63,7 @@ impl Api {
     /// # Errors
     /// When there are too many in the request, or the node has stopped.
     pub async fn unfollow(&self, request: NamesRequest) -> Result<Vec<FollowReport>, Failure> {
-        let mut reports = Vec::new();
-        for (text, name) in self.find_names(request).await? {
-            reports.push(report(
-                text,
-                &name,
-                match name {
-                    Ok(name) => self.node().unfollow(name).await.map_err(Failure::from),
-                    Err(ref failure) => Err(failure.clone()),
-                },
-            )?);
-        }
-        Ok(reports)
+        self.each(request, |name| async move { Ok(self.node().unfollow(name).await?) }).await
     }
 
     /// Sends a kept name now.
@@ -130,16 +108,22 @@ impl Api {
     /// # Errors
     /// When there are too many in the request, or the node has stopped.
     pub async fn disown(&self, request: NamesRequest) -> Result<Vec<FollowReport>, Failure> {
+        self.each(request, |name| self.disown_name(name)).await
+    }
+
+    /// Does something with each of the names, and says what became of it.
+    async fn each<F: Future<Output = Result<bool, Failure>>>(
+        &self,
+        request: NamesRequest,
+        act: impl Fn(Name) -> F,
+    ) -> Result<Vec<FollowReport>, Failure> {
         let mut reports = Vec::new();
         for (text, name) in self.find_names(request).await? {
-            reports.push(report(
-                text,
-                &name,
-                match name {
-                    Ok(name) => self.disown_name(name).await,
-                    Err(ref failure) => Err(failure.clone()),
-                },
-            )?);
+            let result = match &name {
+                Ok(name) => act(*name).await,
+                Err(failure) => Err(failure.clone()),
+            };
+            reports.push(report(text, &name, result)?);
         }
         Ok(reports)
     }

@@ -93,7 +93,7 @@ impl Key {
 
     /// Where in the key space this is, as a share of all of it: from 0 to just below 1.
     pub(crate) fn share(&self) -> f64 {
-        self.0.high as f64 / 2_f64.powi(128)
+        self.distance(&Self::LOWEST).share()
     }
 
     /// The 32 bytes, big-endian.

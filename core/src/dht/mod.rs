@@ -15,7 +15,7 @@
 //!                                           │    ├─ lookup: the peer answered; the peers it names are candidates
 //!                                           │    ├─ get: is its record valid, and better? is it sure enough by now?
 //!                                           │    └─ advance: ask the next ones, or finish
-//!                                           ├─ crawl: the peers it names are asked next
+//!                                           ├─ crawl, sweep: the peers it names are asked next
 //!                                           └─ upkeep: checks, refreshes, a change of health
 //!  Output::Rpc ◀── the next questions          Output::Event ◀── Found, GetDone, Health …
 //! ```

@@ -19,11 +19,12 @@ const FRESH: Duration = Duration::from_secs(15 * 60);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How many questions of one exploration are out at once; those to slow peers are out beside them.
 const PARALLELISM: usize = 16;
-/// The most regions that are known at once: the oldest makes room.
+/// The most regions that are known or explored at once: the oldest that is known makes room.
 const MAX_AREAS: usize = 64;
 /// The most peers that one exploration hears of.
 const MAX_HEARD: usize = 1024;
-/// The most records that wait for explorations. More are sent as if they were alone.
+/// The most records that wait for explorations. More, and those of too many regions at once, are sent as if they were
+/// alone.
 const MAX_WAITING: usize = 4096;
 
 /// Parts of a region are looked at for servers that nobody named, two to the power of this: one of fewer than k is known
@@ -93,7 +94,7 @@ impl Sweep {
         self.areas.get(&id).map(|area| area.nearest(key, k)).unwrap_or_default()
     }
 
-    /// Has the record wait until its region is explored. Returns it when too many wait. `known` are servers that are
+    /// Has the record wait until its region is explored. Returns it when too many wait, or too many are explored. `known` are servers that are
     /// believed to be in the region.
     pub(crate) fn wait(
         &mut self,
@@ -106,18 +107,19 @@ impl Sweep {
         if self.waiting >= MAX_WAITING {
             return Err(record);
         }
-        self.waiting += 1;
         let exploring = |area: &&mut Area| !area.explored && area.region.contains(key);
         if let Some(area) = self.areas.values_mut().find(exploring) {
             area.waiting.push_back(record);
+            self.waiting += 1;
             return Ok(());
         }
         self.areas.retain(|_, area| !(area.explored && (area.until <= now || area.region.contains(key))));
-        if self.areas.len() >= MAX_AREAS
-            && let Some(oldest) = self.areas.iter().find(|(_, area)| area.explored).map(|(id, _)| *id)
-        {
+        if self.areas.len() >= MAX_AREAS {
+            let oldest = self.areas.iter().find(|(_, area)| area.explored).map(|(id, _)| *id);
+            let Some(oldest) = oldest else { return Err(record) };
             self.areas.remove(&oldest);
         }
+        self.waiting += 1;
         let region = Region { key: key.prefix(bits), bits };
         let area = Area {
             region,
@@ -148,6 +150,11 @@ impl Sweep {
             }
         }
         false
+    }
+
+    /// Whether any region is known.
+    pub(crate) fn is_active(&self, now: Duration) -> bool {
+        self.areas.values().any(|area| area.explored && area.until > now)
     }
 
     /// How many records wait.
@@ -408,6 +415,23 @@ mod tests {
             }
         }
         assert_eq!((asked, sweep.nearest(NOW, &target, 20).map(|peers| peers.len())), (4, Some(4)));
+    }
+
+    #[test]
+    fn what_waits_and_what_is_explored_is_bounded() {
+        let mut sweep = Sweep::default();
+        let wait = |sweep: &mut Sweep, region: u32, number: u64| {
+            let target = Key::starting_with(region, 8);
+            sweep.wait(NOW, &target, 8, record(number), |_| BTreeMap::new()).is_ok()
+        };
+        let taken = (0..100).filter(|region| wait(&mut sweep, *region, u64::from(*region))).count();
+        assert_eq!((taken, sweep.areas.len(), sweep.waiting()), (MAX_AREAS, MAX_AREAS, MAX_AREAS));
+        let more = (100..10_000).filter(|number| wait(&mut sweep, 0, *number)).count();
+        assert_eq!((taken + more, sweep.waiting()), (MAX_WAITING, MAX_WAITING));
+        // What has been explored makes room for what has not.
+        while sweep.next(NOW + PATIENCE, 20).is_some() {}
+        assert_eq!(sweep.waiting(), 0);
+        assert!(wait(&mut sweep, 99, 20_000) && sweep.areas.len() == MAX_AREAS);
     }
 
     #[test]

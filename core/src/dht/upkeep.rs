@@ -252,9 +252,10 @@ impl Dht {
     }
 
     fn next_upkeep(&mut self, now: Now) -> Option<Upkeep> {
-        let (table, anybody, serves) = (&self.peers.table, self.knows_anybody(), self.is_server());
-        // A lookup through a full bucket of live peers tells others of a server, and a client nothing.
-        let stale = |since| table.stale(since).into_iter().filter(|prefix| serves || table.lacks(*prefix)).collect();
+        let (table, anybody) = (&self.peers.table, self.knows_anybody());
+        // Whoever sweeps meets everybody anyway; a lookup through a full bucket of live peers only tells others of a server.
+        let all = self.is_server() || !self.sweep.is_active(now.monotonic);
+        let stale = |since| table.stale(since).into_iter().filter(|prefix| all || table.lacks(*prefix)).collect();
         self.bootstrap.next(now.monotonic, table.live(), anybody, stale, &mut self.rng)
     }
 }

@@ -304,17 +304,17 @@ mod tests {
     fn what_was_missed_is_caught_up_with_in_order_and_not_at_once() {
         let mut schedule = schedule(0.6);
         let late = now(30 * HOUR);
-        let mut names = KeptForTest::default();
+        let mut names = Vec::new();
         for seed in 0..300 {
             let record = record(seed, 96 * HOUR);
             let mut entry = entry(&record, Some(Duration::ZERO));
             let turn = schedule.turn(late, record.name(), &entry, 300, 0);
             schedule.set(record.name(), &mut entry, Some(turn));
-            names.0.push((turn, schedule.place(record.name())));
+            names.push((turn, schedule.place(record.name())));
         }
-        names.0.sort_by_key(|(turn, _)| *turn);
-        assert!(names.0[299].0 - late.monotonic <= Duration::from_secs(300));
-        assert!(names.0.windows(2).filter(|pair| pair[0].1 > pair[1].1).count() <= 1);
+        names.sort_by_key(|(turn, _)| *turn);
+        assert!(names[299].0 - late.monotonic <= Duration::from_secs(300));
+        assert!(names.windows(2).filter(|pair| pair[0].1 > pair[1].1).count() <= 1);
         // Even when all of them are due, one follows the other.
         let mut at = late.monotonic + HOUR;
         let begun = at;
@@ -326,9 +326,6 @@ mod tests {
         }
         assert!(at - begun >= Duration::from_secs(290), "{:?}", at - begun);
     }
-
-    #[derive(Default)]
-    struct KeptForTest(Vec<(Duration, f64)>);
 
     #[test]
     fn failures_back_off_up_to_an_hour() {

@@ -98,3 +98,25 @@ impl Queue {
 fn key(name: &Name, at: Timestamp) -> Vec<u8> {
     [&name.to_bytes()[..], &at.as_unix_secs().to_be_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_wait_and_each_in_its_second() {
+        let name: Name = "12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d".parse().unwrap();
+        let at = |second: usize| Timestamp::from_unix_secs(second as i64);
+        let mut queue = Queue::default();
+        for second in 0..MAX_QUEUED {
+            let write = queue.add(name, at(second), Bytes::from_static(b"record")).unwrap();
+            assert!(Queue::default().load(&write.key, &write.value.unwrap()));
+        }
+        let full = Err(QueueError::Full { limit: MAX_QUEUED });
+        assert_eq!(queue.add(name, at(MAX_QUEUED), Bytes::new()), full);
+        // Another one for the same second takes its place.
+        queue.add(name, at(7), Bytes::from_static(b"other")).unwrap();
+        assert_eq!(std::iter::from_fn(|| queue.pop(at(7))).last().unwrap().1, "other");
+        assert_eq!(queue.iter().count(), MAX_QUEUED - 8);
+    }
+}

@@ -98,7 +98,8 @@ pub struct Put {
     pub record: Bytes,
     /// Whether to send it although a newer one is known here. The newer one stays what this node returns.
     pub force: bool,
-    /// Whether to keep the name alive from now on, as one that is [followed](super::Engine::follow).
+    /// Whether to keep the name alive from now on, as one that is [followed](super::Engine::follow), unless as many are as
+    /// may be.
     pub keep: bool,
     /// How many routers must take it.
     pub policy: Policy,

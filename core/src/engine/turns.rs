@@ -68,7 +68,7 @@ impl Context {
         }
     }
 
-    /// Gives every name its turn: what failed is tried again, but not at once.
+    /// Gives every name its turn by what is known of it.
     pub(crate) fn give_turns(&mut self) {
         let names: Vec<Name> = self.memory.kept.iter().map(|(name, _)| *name).collect();
         for name in names {
