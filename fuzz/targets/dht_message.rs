@@ -1,7 +1,9 @@
 //! Frames and messages of the DHT, as any peer may send them.
 #![no_main]
 
-use ipns_core::dht::{MAX_ADDRESSES, MAX_PEERS, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, PeerInfo, Request, Response, frame};
+use ipns_core::dht::{
+    MAX_ADDRESSES, MAX_PEERS, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, PeerInfo, Request, Response, frame,
+};
 use libfuzzer_sys::fuzz_target;
 
 fn bounded(peers: &[PeerInfo]) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipns_core::dht::{self, InboundId, PeerId, PeerInfo, Request, Response, RpcError, RpcId, ValueRecord};
 use ipns_core::engine::{
-    Config, Engine, Enough, Input, Keeping, OpId, Output, Publish, Put, Resolve, SignId, StoreCommand, StoreAction,
+    Config, Engine, Enough, Input, Keeping, OpId, Output, Publish, Put, Resolve, SignId, StoreAction, StoreCommand,
     StoreReply,
 };
 use ipns_core::key::{KeyType, SecretKey, SignError, Signer};
@@ -102,7 +102,9 @@ fn response(choices: &mut Choices<'_>, request: &Request) -> Result<Response, Rp
     let (_, bytes) = choices.of(&world().records);
     let record = ValueRecord { key: Bytes::copy_from_slice(request.key()), value: bytes.clone(), received: None };
     Ok(match choices.byte() % 10 {
-        0 => return Err(*choices.of(&[RpcError::DialFailed, RpcError::Timeout, RpcError::Reset, RpcError::Unsupported])),
+        0 => {
+            return Err(*choices.of(&[RpcError::DialFailed, RpcError::Timeout, RpcError::Reset, RpcError::Unsupported]));
+        }
         1 => Response::PutValue { record },
         2 => Response::GetProviders { providers: choices.peers(), closer: choices.peers() },
         3 => Response::GetValue { record: Some(record), closer: choices.peers() },
@@ -282,7 +284,8 @@ fuzz_target!(|data: &[u8]| {
     let own = dht::Config { seeds, limits, ..dht::Config::custom(ourselves, "/own/kad/1.0.0") };
     let endpoint = Endpoint::new("http://router.example").unwrap();
     let routers = vec![Router::dht("dht", public), Router::dht("own", own), Router::http(endpoint)];
-    let keep = Some(Keeping { interval: Duration::from_secs(60), parallelism: 3, max_followed: 2, ..Keeping::default() });
+    let keep =
+        Some(Keeping { interval: Duration::from_secs(60), parallelism: 3, max_followed: 2, ..Keeping::default() });
     let config = Config { routers, cache_entries: 2, max_records: 4, max_operations: 40, keep, ..Config::default() };
     let mut now = Now { monotonic: Duration::ZERO, wall: Timestamp::from_unix_secs(1_800_000_000) };
     let mut engine = Engine::new(config, [7; 32], now);
@@ -302,8 +305,13 @@ fuzz_target!(|data: &[u8]| {
         engine.cancel(now, op);
     }
     let end = now.monotonic + Duration::from_secs(300);
+    // A queued record may begin an operation of its own just before the end.
+    let mut patience = end;
     loop {
         drain(&mut engine, &mut open);
+        if engine.load() == 0 {
+            patience = now.monotonic + Duration::from_secs(3_600);
+        }
         let (own, followed): (Vec<Name>, Vec<Name>) =
             (engine.own().map(|(name, _)| name).collect(), engine.followed().map(|(name, _)| name).collect());
         for name in &own {
@@ -316,7 +324,9 @@ fuzz_target!(|data: &[u8]| {
             engine.handle_input(now, stored(command, false));
         } else if let Some(sign) = open.signs.pop_front() {
             engine.handle_input(now, signed(sign, false));
-        } else if let Some(at) = engine.next_timeout().filter(|at| *at < end) {
+        } else if let Some(at) =
+            engine.next_timeout().filter(|at| *at < if engine.load() == 0 { end } else { patience })
+        {
             let time = at.saturating_sub(now.monotonic);
             now = Now { monotonic: now.monotonic + time, wall: now.wall + time };
             engine.handle_input(now, Input::Tick);
