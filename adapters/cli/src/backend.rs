@@ -15,7 +15,7 @@ use ipns_server::kept::{ChangeReport, FollowReport, KeptReport};
 use ipns_server::report::{PublishReport, ResolveReport};
 use ipns_server::{AdminClient, Failure, exit};
 use ipns_store::KeyStore;
-use ipns_tokio::{Builder, Handle, Listening, Node, NodeConfig, SpawnError};
+use ipns_tokio::{Builder, Handle, Listening, Node, NodeConfig, NodeError};
 
 use crate::settings::Settings;
 use crate::{identity, store};
@@ -236,7 +236,7 @@ pub(crate) async fn start(settings: &Settings, role: Role) -> Result<Running, Fa
         builder = signers(&keys).await?.into_iter().fold(builder, Builder::signer);
     }
     let (node, listening) = match &peer_key {
-        None => (ipns_tokio::spawn(builder).map_err(not_started)?, None),
+        None => (ipns_tokio::spawn(builder).map_err(|error| not_started(error.into()))?, None),
         Some(key) => {
             let network = NodeConfig {
                 listen: settings.listen(daemon)?,
@@ -260,8 +260,8 @@ async fn signers(keys: &Arc<KeyStore>) -> Result<Vec<Arc<dyn Signer>>, Failure> 
     loaded.unwrap_or_else(|error| Err(Failure::new(exit::FAILED, "failed", format!("the keys were not read: {error}"))))
 }
 
-fn not_started(error: SpawnError) -> Failure {
-    let status = if matches!(error, SpawnError::Protocol { .. }) { exit::USAGE } else { exit::FAILED };
+fn not_started(error: NodeError) -> Failure {
+    let status = if matches!(error, NodeError::Protocol { .. }) { exit::USAGE } else { exit::FAILED };
     let mut message = error.to_string();
     if error.code() == "listen" {
         message.push_str("; choose another address with --listen");

@@ -13,13 +13,16 @@
 //!                       └──────────────────────────────┘ ◀─▶ Network: peers of DHTs
 //! ```
 //!
-//! This crate knows no runtime. Use `ipns-tokio`, or implement [`Runtime`] for an executor of your own.
+//! This crate knows no runtime. Use `ipns-tokio`, `ipns-smol` or `ipns-async-std`, or implement [`Runtime`] for an executor
+//! of your own: three methods, of which the feature `isahc` brings one, an HTTP client that runs wherever futures do.
 
 #![forbid(unsafe_code)]
 
 mod clock;
 mod dht;
 mod handle;
+#[cfg(feature = "isahc")]
+mod isahc;
 mod keeping;
 mod network;
 mod node;
@@ -31,11 +34,13 @@ mod work;
 pub use clock::{Clock, SystemClock};
 pub use dht::{Answers, DhtHealth, Told};
 pub use handle::{Handle, Stopped, Updates};
+#[cfg(feature = "isahc")]
+pub use isahc::Isahc;
 pub use keeping::Refusal;
 pub use network::{Network, NetworkEnd, link};
-pub use node::{BuildNodeError, Builder, Node};
+pub use node::{BuildNodeError, Builder, Node, SpawnError};
 pub use router::{Found, Router};
-pub use runtime::{BoxFuture, HttpClient, Runtime};
+pub use runtime::{BoxFuture, HttpClient, NoHttp, Runtime};
 pub use stats::Stats;
 
 pub use ipns_core as core;

@@ -53,6 +53,28 @@ impl BuildNodeError {
     }
 }
 
+/// Why a node cannot be started on a runtime.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The node cannot be built.
+    #[error(transparent)]
+    Build(#[from] BuildNodeError),
+    /// The HTTP client cannot be built.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Http(String),
+}
+
+impl SpawnError {
+    /// The stable code of this error.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Build(error) => error.code(),
+            Self::Http(_) => "http_setup",
+        }
+    }
+}
+
 /// Builds a [`Node`].
 pub struct Builder {
     config: Config,

@@ -20,7 +20,7 @@ pub trait Runtime: Send + Sync + 'static {
     /// Ends after `duration`, not before.
     fn sleep(&self, duration: Duration) -> BoxFuture<()>;
 
-    /// The HTTP client of nodes on this runtime.
+    /// The HTTP client of nodes on this runtime; [`NoHttp`] where there is none.
     fn http(&self) -> &dyn HttpClient;
 }
 
@@ -36,4 +36,19 @@ pub trait HttpClient: Send + Sync {
         max_body: usize,
         timeout: Duration,
     ) -> BoxFuture<Result<http::Response<Bytes>, HttpError>>;
+}
+
+/// Where there is no HTTP client: every request fails at once, and says why.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoHttp;
+
+impl HttpClient for NoHttp {
+    fn send(
+        &self,
+        _: http::Request<Bytes>,
+        _: usize,
+        _: Duration,
+    ) -> BoxFuture<Result<http::Response<Bytes>, HttpError>> {
+        Box::pin(async { Err(HttpError::Connect("this program was built without an HTTP client".into())) })
+    }
 }

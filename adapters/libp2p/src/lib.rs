@@ -26,7 +26,8 @@
 //! | feature | for |
 //! |---|---|
 //! | none | an application that has a swarm: [`Behaviour`] |
-//! | `tokio` | one that has none: `node` starts a swarm on tokio with all that a member of a DHT needs |
+//! | `tokio`, `async-io` | one that has none: `node` starts a swarm with all that a member of a DHT needs, on a `Platform` |
+//! | `tokio-quic`, `async-io-quic` | QUIC beside TCP there |
 //! | `kad` | one whose swarm runs libp2p's own Kademlia: `bridge` makes that a router of a node |
 //!
 //! ```
@@ -63,10 +64,12 @@
 #![forbid(unsafe_code)]
 
 mod asks;
+#[cfg(feature = "async-io")]
+mod async_io;
 mod behaviour;
 #[cfg(feature = "kad")]
 mod bridge;
-#[cfg(feature = "tokio")]
+#[cfg(feature = "_node")]
 mod connections;
 mod exchange;
 mod frames;
@@ -74,11 +77,19 @@ mod handler;
 mod inbound;
 mod ledger;
 mod limits;
-#[cfg(feature = "tokio")]
+#[cfg(feature = "_node")]
 mod node;
+#[cfg(feature = "_node")]
+mod platform;
 mod reach;
-mod told;
+#[cfg(feature = "_node")]
+mod security;
+#[cfg(feature = "_node")]
+mod spawn;
 #[cfg(feature = "tokio")]
+mod tokio;
+mod told;
+#[cfg(feature = "_node")]
 mod transport;
 
 #[doc(hidden)]
@@ -86,8 +97,12 @@ pub use behaviour::Usage;
 pub use behaviour::{Behaviour, Stopped};
 #[cfg(feature = "kad")]
 pub use bridge::{Bridge, BridgeConfig, KadRouter, Task, bridge};
-#[cfg(feature = "tokio")]
+#[cfg(feature = "_node")]
 pub use connections::ConnectionLimits;
 pub use limits::Limits;
-#[cfg(feature = "tokio")]
+#[cfg(feature = "_node")]
 pub use node::{Node, NodeConfig, NodeError, node};
+#[cfg(feature = "_node")]
+pub use platform::{Platform, Transport};
+#[cfg(feature = "_node")]
+pub use spawn::{Listening, spawn_with_network};

@@ -1,4 +1,4 @@
-//! A node of our own: a swarm on tokio with all that a member of a DHT needs.
+//! A node of our own: a swarm with all that a member of a DHT needs.
 
 use std::convert::Infallible;
 use std::io;
@@ -9,6 +9,7 @@ use futures_channel::oneshot;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt, select};
 use ipns_core::routing::{NetCommand, NetEvent, RouterId};
+use ipns_driver::SpawnError;
 use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::swarm::behaviour::toggle::Toggle;
@@ -20,6 +21,7 @@ use crate::behaviour::{Behaviour, Stopped};
 use crate::connections::{ConnectionLimits, Connections};
 use crate::frames::within;
 use crate::limits::Limits;
+use crate::platform::Platform;
 use crate::transport::{self, Timing};
 
 /// The version of the protocols of IPFS, as identify tells it.
@@ -89,6 +91,15 @@ pub enum NodeError {
     /// Noise or TLS cannot be set up with the key.
     #[error("cannot set up the security of connections: {0}")]
     Security(String),
+    /// A DHT's protocol id is none.
+    #[error("`{protocol}` is no protocol id; it must begin with /")]
+    Protocol {
+        /// What was given.
+        protocol: String,
+    },
+    /// The node of the engine cannot be started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
 }
 
 impl NodeError {
@@ -97,6 +108,8 @@ impl NodeError {
         match self {
             Self::Listen { .. } => "listen",
             Self::Security(_) => "security_setup",
+            Self::Protocol { .. } => "protocol_malformed",
+            Self::Spawn(error) => error.code(),
         }
     }
 }
@@ -134,12 +147,13 @@ struct NodeBehaviour {
 }
 
 /// Starts a node of our own, which listens when this returns. The future that comes with it is its life: spawn it on the
-/// tokio runtime that the caller runs in. It ends when the [`Node`] is dropped or the node of the engine is gone, and
-/// takes the listeners and connections with it.
+/// executor of the platform. It ends when the [`Node`] is dropped or the node of the engine is gone, and takes the
+/// listeners and connections with it.
 ///
 /// # Errors
 /// When an address cannot be listened on, or the key is of no use.
 pub async fn node(
+    platform: &Platform,
     config: NodeConfig,
     keypair: Keypair,
     protocols: Vec<(RouterId, StreamProtocol)>,
@@ -165,7 +179,7 @@ pub async fn node(
         lazy: config.lazy_negotiation,
         paced: config.paced_dials,
     };
-    let mut swarm = transport::swarm(&keypair, behaviour, timing)?;
+    let mut swarm = transport::swarm(platform, &keypair, behaviour, timing)?;
     for address in &config.external {
         swarm.add_external_address(address.clone());
     }

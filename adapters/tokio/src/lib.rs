@@ -29,12 +29,14 @@ use std::time::Duration;
 
 use tokio::runtime::Handle as TokioHandle;
 
+#[cfg(feature = "http")]
 mod http_client;
 #[cfg(feature = "dht")]
 mod network;
 
+#[cfg(feature = "http")]
 pub use http_client::Reqwest;
-pub use ipns_driver::{BuildNodeError, Builder, Handle, Node, Router, Runtime, Stopped, Updates};
+pub use ipns_driver::{BuildNodeError, Builder, Handle, Node, Router, Runtime, SpawnError, Stopped, Updates};
 #[cfg(feature = "dht")]
 pub use network::{ConnectionLimits, Limits, Listening, NodeConfig, NodeError, spawn_with_network};
 
@@ -43,7 +45,7 @@ use ipns_driver::{BoxFuture, HttpClient};
 /// tokio as a [`Runtime`].
 pub struct Tokio {
     tasks: TokioHandle,
-    http: Reqwest,
+    http: Box<dyn HttpClient>,
 }
 
 impl Tokio {
@@ -54,13 +56,17 @@ impl Tokio {
     ///
     /// # Panics
     /// As [`tokio::runtime::Handle::current`]: outside a tokio runtime.
-    pub fn current() -> Result<Self, reqwest::Error> {
-        Ok(Self::new(TokioHandle::current(), Reqwest::new()?))
+    pub fn current() -> Result<Self, SpawnError> {
+        #[cfg(feature = "http")]
+        let http = Reqwest::new().map_err(|error| SpawnError::Http(error.to_string()))?;
+        #[cfg(not(feature = "http"))]
+        let http = ipns_driver::NoHttp;
+        Ok(Self::new(TokioHandle::current(), http))
     }
 
     /// A runtime and an HTTP client of one's own.
-    pub fn new(tasks: TokioHandle, http: Reqwest) -> Self {
-        Self { tasks, http }
+    pub fn new(tasks: TokioHandle, http: impl HttpClient + 'static) -> Self {
+        Self { tasks, http: Box::new(http) }
     }
 }
 
@@ -76,7 +82,7 @@ impl Runtime for Tokio {
     }
 
     fn http(&self) -> &dyn HttpClient {
-        &self.http
+        &*self.http
     }
 }
 
@@ -86,41 +92,4 @@ impl Runtime for Tokio {
 /// When the operating system gives no thread or no randomness, or TLS cannot be set up.
 pub fn spawn(builder: Builder) -> Result<Handle, SpawnError> {
     Ok(builder.spawn(Arc::new(Tokio::current()?))?)
-}
-
-/// Why a node cannot be started on tokio.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SpawnError {
-    /// The node cannot be built.
-    #[error(transparent)]
-    Build(#[from] BuildNodeError),
-    /// The HTTP client cannot be built.
-    #[error("the HTTP client cannot be set up: {0}")]
-    Http(#[from] reqwest::Error),
-    /// The network cannot be built.
-    #[cfg(feature = "dht")]
-    #[error(transparent)]
-    Network(#[from] NodeError),
-    /// A DHT's protocol id is none.
-    #[cfg(feature = "dht")]
-    #[error("`{protocol}` is no protocol id; it must begin with /")]
-    Protocol {
-        /// What was given.
-        protocol: String,
-    },
-}
-
-impl SpawnError {
-    /// The stable code of this error.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Build(error) => error.code(),
-            Self::Http(_) => "http_setup",
-            #[cfg(feature = "dht")]
-            Self::Network(error) => error.code(),
-            #[cfg(feature = "dht")]
-            Self::Protocol { .. } => "protocol_malformed",
-        }
-    }
 }

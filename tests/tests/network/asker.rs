@@ -11,6 +11,8 @@ use ipns_libp2p::{Node, NodeConfig};
 use libp2p::StreamProtocol;
 use libp2p_identity::Keypair;
 
+use crate::on::On;
+
 pub(crate) struct Asker {
     commands: UnboundedSender<NetCommand>,
     events: UnboundedReceiver<NetEvent>,
@@ -19,14 +21,15 @@ pub(crate) struct Asker {
 }
 
 impl Asker {
-    pub(crate) async fn new(protocol: &str) -> Self {
+    pub(crate) async fn new(on: On, protocol: &str) -> Self {
         let (commands, from_node) = unbounded();
         let (to_node, events) = unbounded();
         let protocols = vec![(RouterId(0), StreamProtocol::try_from_owned(protocol.to_owned()).unwrap())];
         let config = NodeConfig { autonat: false, ..NodeConfig::default() };
         let key = Keypair::generate_ed25519();
-        let (network, life) = ipns_libp2p::node(config, key, protocols, from_node, to_node).await.unwrap();
-        tokio::spawn(life);
+        let (network, life) =
+            ipns_libp2p::node(&on.platform(), config, key, protocols, from_node, to_node).await.unwrap();
+        on.detach(life);
         Self { commands, events, next: 0, _network: network }
     }
 

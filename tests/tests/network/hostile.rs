@@ -10,12 +10,13 @@ use futures_channel::mpsc::unbounded;
 use futures_util::StreamExt;
 use ipns_core::dht::{PUBLIC_PROTOCOL, PeerId, PeerInfo, Request, Response, Standing, ValueRecord};
 use ipns_core::routing::{NetCommand, NetEvent, RouterId};
-use ipns_libp2p::{Node, NodeConfig};
+use ipns_libp2p::{Node, NodeConfig, Platform};
 use libp2p::StreamProtocol;
 use libp2p_identity::Keypair;
 use sha2::{Digest, Sha256};
 
 use crate::asker::Asker;
+use crate::on::On;
 use crate::ours::{Options, name, network};
 
 /// A server that answers as it likes.
@@ -33,7 +34,8 @@ impl Liar {
         let listen = vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
         let config = NodeConfig { listen, autonat: false, ..NodeConfig::default() };
         let key = Keypair::generate_ed25519();
-        let (network, life) = ipns_libp2p::node(config, key, protocols, from_node, to_node).await.unwrap();
+        let (network, life) =
+            ipns_libp2p::node(&Platform::tokio(), config, key, protocols, from_node, to_node).await.unwrap();
         tokio::spawn(life);
         commands.unbounded_send(NetCommand::Serve { router: RouterId(0), serving: true }).unwrap();
         let info = PeerInfo { id: network.peer_id(), addresses: network.listening().to_vec() };
@@ -66,7 +68,7 @@ fn resident() -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_million_closer_peers_and_wrong_records_change_nothing() {
-    let honest = network(5).await;
+    let honest = network(On::Tokio, 5).await;
     honest[1].publish(1, "/ipfs/bafkqaaa/1").await.unwrap();
     // Just under what an answer may be: about 60,000 peers in each.
     let many: Arc<Vec<PeerInfo>> = Arc::new((0..60_000).map(made_up).collect());
@@ -100,11 +102,11 @@ async fn a_million_closer_peers_and_wrong_records_change_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn private_addresses_are_nothing_to_the_public_dht() {
-    let others = network(3).await;
+    let others = network(On::Tokio, 3).await;
     let seeds: Vec<PeerInfo> = others.iter().map(|node| node.info.clone()).collect();
     // A node of the public DHT among peers that all claim to be at 127.0.0.1.
     let public = Options { private: false, ..Options::server(41, &seeds) }.start().await;
-    let mut asker = Asker::new(PUBLIC_PROTOCOL).await;
+    let mut asker = Asker::new(On::Tokio, PUBLIC_PROTOCOL).await;
     let key = Bytes::from(public.info.id.to_bytes());
     let answer = asker.ask(&public.info, Request::FindNode { key }).await.unwrap();
     assert_eq!(answer, Response::FindNode { closer: Vec::new() }, "it tells of no private address, its own included");

@@ -5,6 +5,7 @@ use ipns_core::dht::{PUBLIC_PROTOCOL, PeerInfo, Standing};
 use serde_json::json;
 
 use crate::asker::{Asker, put_bytes};
+use crate::on::{On, on_each_runtime};
 use crate::ours::{Options, name, peer_at};
 use crate::peers;
 
@@ -13,11 +14,12 @@ const OTHER: &str = "/ipfs/bafkqaaa";
 /// The key of a publisher in js.
 const SEED: &str = "0101010101010101010101010101010101010101010101010101010101010101";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn among_js_nodes() {
+on_each_runtime!(among_js_nodes, peers_and_providers_among_js_nodes);
+
+async fn among_js_nodes(on: On) {
     let Some(js) = peers::js(20, PUBLIC_PROTOCOL).await else { return };
     let entrances: Vec<PeerInfo> = js.addresses[..2].iter().map(|address| peer_at(address)).collect();
-    let ours = Options::server(1, &entrances).start().await;
+    let ours = Options::server(1, &entrances).on(on).start().await;
     ours.stands(Standing::Joined).await;
     ours.until("ten js peers", |dht| dht.health.live >= 10).await;
 
@@ -42,7 +44,7 @@ async fn among_js_nodes() {
 
     // We serve it, to js and to anybody.
     let older = BASE64.decode(put["record"].as_str().unwrap().as_bytes()).unwrap();
-    let mut asker = Asker::new(PUBLIC_PROTOCOL).await;
+    let mut asker = Asker::new(on, PUBLIC_PROTOCOL).await;
     assert_eq!(asker.record(&ours.info, &theirs).await.unwrap(), older);
     let newer = js.tell("publish", json!({ "node": 9, "seed": SEED, "value": OTHER, "sequence": 6 })).await;
     let newest = BASE64.decode(newer["record"].as_str().unwrap().as_bytes()).unwrap();
@@ -61,10 +63,9 @@ async fn among_js_nodes() {
     assert_eq!((found.value.as_str(), found.record.sequence()), (OTHER, 6));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn peers_and_providers_among_js_nodes() {
+async fn peers_and_providers_among_js_nodes(on: On) {
     let Some(js) = peers::js(8, PUBLIC_PROTOCOL).await else { return };
-    let ours = Options::server(2, &[peer_at(&js.addresses[0])]).start().await;
+    let ours = Options::server(2, &[peer_at(&js.addresses[0])]).on(on).start().await;
     ours.stands(Standing::Joined).await;
     ours.until("all js peers", |dht| dht.health.live >= 8).await;
 

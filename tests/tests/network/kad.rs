@@ -13,7 +13,9 @@ use libp2p::{StreamProtocol, Swarm, SwarmBuilder, identify, noise, tcp, yamux};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::ours::{LONG, Options, name, network};
+use crate::on::LONG;
+use crate::on::On;
+use crate::ours::{Options, name, network};
 
 const VALUE: &str = "/ipfs/bafkqaaa/1";
 
@@ -176,7 +178,7 @@ async fn our_client_and_their_servers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn their_client_and_our_servers() {
-    let ours = network(12).await;
+    let ours = network(On::Tokio, 12).await;
     let entrances: Vec<PeerInfo> = ours[..3].iter().map(|node| node.info.clone()).collect();
     let client = Kad::start(kad::Mode::Client, &entrances).await;
     let published = ours[4].publish(1, VALUE).await.unwrap();

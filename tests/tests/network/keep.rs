@@ -12,6 +12,7 @@ use ipns_core::store::{Store, Table, Write};
 use ipns_core::{Name, Timestamp};
 use ipns_store::MemoryStore;
 
+use crate::on::{until, within};
 use crate::ours::{Options, Ours};
 
 /// How often each name is sent: as often as the engine does it at most.
@@ -96,16 +97,12 @@ async fn all_names_are_kept_although_half_of_the_servers_are_replaced() {
 /// Waits until every name was sent after `since`.
 async fn round(keeper: &Ours, since: Instant) {
     let since = ipns_driver::Clock::now(&ipns_driver::SystemClock::default()).wall - since.elapsed();
-    let mut tick = tokio::time::interval(Duration::from_millis(500));
     let sent = |at: Option<Timestamp>| at.is_some_and(|at| at.as_unix_secs() >= since.as_unix_secs());
-    let all = tokio::time::timeout(INTERVAL * 3, async {
-        while !(keeper.node.list().await.unwrap().iter().all(|(_, own)| sent(own.sent.at))
-            && keeper.node.followed().await.unwrap().iter().all(|(_, followed)| sent(followed.sent.at)))
-        {
-            tick.tick().await;
-        }
+    let all = until(async || {
+        keeper.node.list().await.unwrap().iter().all(|(_, own)| sent(own.sent.at))
+            && keeper.node.followed().await.unwrap().iter().all(|(_, followed)| sent(followed.sent.at))
     });
-    all.await.expect("a round takes an interval");
+    within(INTERVAL * 3, all).await.expect("a round takes an interval");
 }
 
 async fn all_resolve(servers: &[Ours], kept: &[(Name, Bytes)]) {

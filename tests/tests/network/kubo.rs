@@ -9,23 +9,25 @@ use ipns_core::{Name, Timestamp};
 use serde_json::json;
 
 use crate::asker::{Asker, put_bytes};
+use crate::on::{On, on_each_runtime};
 use crate::ours::{Options, key, name, peer_at};
 use crate::peers;
 
 const VALUE: &str = "/ipfs/bafkqac3jobxhgidsn5rww4yk";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn among_kubo_nodes() {
+on_each_runtime!(among_kubo_nodes, what_kubo_refuses_we_refuse_too);
+
+async fn among_kubo_nodes(on: On) {
     let Some(kubo) = peers::kubo(10).await else { return };
     let entrance = peer_at(&kubo.addresses[0]);
-    let ours = Options::server(1, &[entrance]).protocols(&[LAN_PROTOCOL]).start().await;
+    let ours = Options::server(1, &[entrance]).protocols(&[LAN_PROTOCOL]).on(on).start().await;
     ours.stands(Standing::Joined).await;
     ours.until("eight Kubo peers", |dht| dht.health.live >= 8).await;
 
     // We publish, and read it back through another of its nodes with a node that knows no other.
     let published = ours.publish(1, VALUE).await.unwrap();
     assert!(published.receipts[0].outcome.clone().unwrap().acks >= 8, "{:?}", published.receipts);
-    let reader = Options::client(2, &[peer_at(&kubo.addresses[7])]).protocols(&[LAN_PROTOCOL]).start().await;
+    let reader = Options::client(2, &[peer_at(&kubo.addresses[7])]).protocols(&[LAN_PROTOCOL]).on(on).start().await;
     let found = reader.resolve(name(1)).await.unwrap();
     assert_eq!((found.value.as_str(), found.record.sequence()), (VALUE, 0));
     let stored = kubo.tell("stored", json!({ "name": name(1).to_string() })).await;
@@ -37,7 +39,7 @@ async fn among_kubo_nodes() {
     let theirs: Name = put["name"].as_str().unwrap().parse().unwrap();
     // Its own record is the first that it keeps.
     ours.keeps_at_least(2).await;
-    let mut asker = Asker::new(LAN_PROTOCOL).await;
+    let mut asker = Asker::new(on, LAN_PROTOCOL).await;
     let served = asker.record(&ours.info, &theirs).await.expect("our node keeps Kubo's record");
     let record = ipns_core::record::Checks::at(Timestamp::MIN).verify(served, &theirs).unwrap();
     assert_eq!((record.sequence(), record.value().unwrap().as_str()), (7, VALUE));
@@ -46,12 +48,11 @@ async fn among_kubo_nodes() {
     assert_eq!(record.as_bytes(), &published[..], "it is the very record that Kubo made");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_kubo_refuses_we_refuse_too() {
+async fn what_kubo_refuses_we_refuse_too(on: On) {
     let Some(kubo) = peers::kubo(1).await else { return };
     let theirs = peer_at(&kubo.addresses[0]);
-    let ours = Options::server(3, &[]).start().await;
-    let mut asker = Asker::new(PUBLIC_PROTOCOL).await;
+    let ours = Options::server(3, &[]).on(on).start().await;
+    let mut asker = Asker::new(on, PUBLIC_PROTOCOL).await;
     for (what, request, taken) in cases() {
         let kubo = asker.ask(&theirs, request.clone()).await;
         let us = asker.ask(&ours.info, request).await;

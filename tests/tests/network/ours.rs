@@ -8,17 +8,17 @@ use ipns_core::engine::{Keeping, Publication, Publish, PublishError, Resolution,
 use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::routing::{Router, RouterId};
 use ipns_core::{Name, Now, Timestamp};
-use ipns_driver::{Clock, SystemClock};
+use ipns_driver::{Clock, Handle, Node, SystemClock};
+use ipns_libp2p::NodeConfig;
 use ipns_store::MemoryStore;
-use ipns_tokio::{Handle, Node, NodeConfig};
-use tokio::time::timeout;
 
-/// Far beyond what anything here takes.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+use crate::on::{LONG, On, until, within};
 
 /// What a node is started with.
 #[derive(Clone)]
 pub(crate) struct Options {
+    /// The runtime.
+    pub(crate) on: On,
     pub(crate) seed: u8,
     pub(crate) protocols: Vec<String>,
     pub(crate) mode: Mode,
@@ -56,6 +56,7 @@ impl Options {
     /// A server of the Amino protocol, on loopback.
     pub(crate) fn server(seed: u8, bootstrap: &[PeerInfo]) -> Self {
         Self {
+            on: On::Tokio,
             seed,
             protocols: vec![dht::PUBLIC_PROTOCOL.to_owned()],
             mode: Mode::Server,
@@ -71,6 +72,10 @@ impl Options {
 
     pub(crate) fn client(seed: u8, bootstrap: &[PeerInfo]) -> Self {
         Self { mode: Mode::Client, ..Self::server(seed, bootstrap) }
+    }
+
+    pub(crate) fn on(self, on: On) -> Self {
+        Self { on, ..self }
     }
 
     pub(crate) fn protocols(self, protocols: &[&str]) -> Self {
@@ -99,7 +104,7 @@ impl Options {
             autonat: false,
             ..NodeConfig::default()
         };
-        let (node, listening) = ipns_tokio::spawn_with_network(builder, network, &key).await.unwrap();
+        let (node, listening) = self.on.spawn_with_network(builder, network, &key).await.unwrap();
         let ours = Ours { node, info: PeerInfo { id: peer, addresses: listening.addresses }, options: self };
         if ours.options.mode == Mode::Server {
             // It serves once it has read its store.
@@ -117,14 +122,8 @@ impl Ours {
 
     /// Waits until all its DHTs are such.
     pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&ipns_driver::DhtHealth) -> bool) {
-        let reached = timeout(LONG, async {
-            // Not every change is an event: what a table holds, for one.
-            let mut tick = tokio::time::interval(Duration::from_millis(20));
-            while !self.node.health().await.unwrap().iter().all(&wanted) {
-                tick.tick().await;
-            }
-        });
-        if reached.await.is_err() {
+        let reached = async || self.node.health().await.unwrap().iter().all(&wanted);
+        if within(LONG, until(reached)).await.is_none() {
             panic!("{what}: {:?}", self.node.health().await);
         }
     }
@@ -158,11 +157,17 @@ impl Ours {
 }
 
 /// So many servers that have joined, each through the first.
-pub(crate) async fn network(count: u8) -> Vec<Ours> {
+pub(crate) async fn network(on: On, count: u8) -> Vec<Ours> {
+    mixed(&[on], count).await
+}
+
+/// The same, on these runtimes in turn.
+pub(crate) async fn mixed(on: &[On], count: u8) -> Vec<Ours> {
     let mut nodes: Vec<Ours> = Vec::new();
     for seed in 1..=count {
         let first: Vec<PeerInfo> = nodes.first().map(|node| node.info.clone()).into_iter().collect();
-        nodes.push(Options::server(seed, &first).start().await);
+        let on = on[nodes.len() % on.len()];
+        nodes.push(Options::server(seed, &first).on(on).start().await);
     }
     for node in &nodes {
         node.stands(Standing::Joined).await;

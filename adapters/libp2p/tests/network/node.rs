@@ -7,7 +7,7 @@ use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::StreamExt;
 use ipns_core::dht::{Request, Response, RpcError, RpcId};
 use ipns_core::routing::{NetCommand, NetEvent};
-use ipns_libp2p::{ConnectionLimits, Node, NodeConfig, NodeError, node};
+use ipns_libp2p::{ConnectionLimits, Node, NodeConfig, NodeError, Platform, node};
 use libp2p::identity::Keypair;
 use libp2p::swarm::{SwarmEvent, dummy};
 use libp2p::{Multiaddr, PeerId, SwarmBuilder, identify, tcp, tls, yamux};
@@ -37,7 +37,8 @@ impl Own {
         let (commands, receiver) = unbounded();
         let (sender, events) = unbounded();
         let key = Keypair::generate_ed25519();
-        let (node, life) = node(config, key, Setup::default().protocols, receiver, sender).await.unwrap();
+        let (node, life) =
+            node(&Platform::tokio(), config, key, Setup::default().protocols, receiver, sender).await.unwrap();
         let life = tokio::spawn(life);
         commands.unbounded_send(NetCommand::Serve { router: PUBLIC, serving: true }).unwrap();
         Self { node, life, commands, events, backlog: VecDeque::new(), next: 0 }
@@ -150,7 +151,10 @@ async fn an_address_that_cannot_be_listened_on_is_named() {
         let address: Multiaddr = address.parse().unwrap();
         let config = NodeConfig { listen: vec![address.clone()], ..NodeConfig::default() };
         let ((_commands, receiver), (sender, _events)) = (unbounded(), unbounded());
-        let error = node(config, Keypair::generate_ed25519(), vec![], receiver, sender).await.map(drop).unwrap_err();
+        let error = node(&Platform::tokio(), config, Keypair::generate_ed25519(), vec![], receiver, sender)
+            .await
+            .map(drop)
+            .unwrap_err();
         println!("{error}");
         assert_eq!(error.code(), "listen");
         assert!(error.to_string().starts_with(&format!("cannot listen on {address}: ")), "{error}");
@@ -177,7 +181,8 @@ async fn a_node_ends_with_its_handle_or_with_its_engine() {
     // An engine that is gone before its network has begun.
     let ((_, receiver), (sender, _events)) = (unbounded(), unbounded());
     let config = listening(NodeConfig::default());
-    let (_node, life) = node(config, Keypair::generate_ed25519(), vec![], receiver, sender).await.unwrap();
+    let (_node, life) =
+        node(&Platform::tokio(), config, Keypair::generate_ed25519(), vec![], receiver, sender).await.unwrap();
     timeout(SOON, life).await.expect("the node ends");
 }
 

@@ -1,37 +1,39 @@
-//! A node on tokio, as an application uses it.
-#![allow(clippy::panic, clippy::unwrap_used, reason = "tests fail by panicking")]
+//! A node as an application uses it.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::{Either, join, join_all, join4, select};
 use ipns_core::engine::{Event, Publish, PublishError, Resolve, ResolveError};
 use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::record::{RecordBuilder, Version};
 use ipns_core::routing::{RouteError, Router as Settings, Tally};
 use ipns_core::{Name, Now, Verified};
-use ipns_driver::{BoxFuture, Clock, Found, SystemClock};
+use ipns_driver::{BoxFuture, Builder, Clock, Found, Handle, Node, Router, SystemClock};
 use ipns_store::MemoryStore;
-use ipns_tokio::{Builder, Handle, Node, Router};
-use tokio::sync::Notify;
+
+use crate::on::{LONG, On, on_each_runtime, until, within};
+use crate::signal::Signal;
 
 /// A router of the application's own: a map, which can be told to keep its callers waiting.
 #[derive(Default)]
 struct Map {
     records: Mutex<BTreeMap<Name, Bytes>>,
     hangs: bool,
-    called: Notify,
-    dropped: Arc<Notify>,
+    called: Signal,
+    dropped: Arc<Signal>,
 }
 
 /// Tells when the future that owns it is dropped.
-struct OnDrop(Arc<Notify>);
+struct OnDrop(Arc<Signal>);
 
 impl Drop for OnDrop {
     fn drop(&mut self) {
-        self.0.notify_one();
+        self.0.give();
     }
 }
 
@@ -41,7 +43,7 @@ impl Map {
     }
 
     fn answer(&self, result: Result<Tally, RouteError>) -> BoxFuture<Result<Tally, RouteError>> {
-        self.called.notify_one();
+        self.called.give();
         let (hangs, guard) = (self.hangs, OnDrop(self.dropped.clone()));
         Box::pin(async move {
             if hangs {
@@ -71,8 +73,8 @@ fn builder(router: &Arc<Map>) -> Builder {
     Node::builder(MemoryStore::new()).custom_router(Settings::custom("map"), router.clone())
 }
 
-fn node(router: &Arc<Map>) -> Handle {
-    ipns_tokio::spawn(builder(router)).unwrap()
+fn node(on: On, router: &Arc<Map>) -> Handle {
+    on.spawn(builder(router))
 }
 
 fn key() -> Arc<dyn Signer> {
@@ -84,15 +86,38 @@ fn value(text: &str) -> ipns_core::Value {
 }
 
 async fn until_idle(node: &Handle) {
-    while node.stats().load > 0 {
-        tokio::task::yield_now().await;
+    // Who gets an answer knows that all that came before was seen.
+    node.kept().await.unwrap();
+    within(LONG, until(async || node.stats().load == 0)).await.unwrap();
+}
+
+/// Waits until a router is asked by an operation that cannot end.
+async fn until_called<T>(router: &Map, operation: &mut (impl Future<Output = T> + Unpin)) {
+    match select(operation, pin!(router.called.given())).await {
+        Either::Left(_) => panic!("the router never answers"),
+        Either::Right(_) => {}
     }
 }
 
-#[tokio::test]
-async fn publishes_and_resolves_over_a_router_of_ones_own() {
+on_each_runtime!(
+    publishes_and_resolves_over_a_router_of_ones_own,
+    what_a_router_makes_up_is_not_believed,
+    a_dropped_future_cancels_its_operation,
+    a_watch_sees_every_change_until_it_is_dropped,
+    kept_names_are_known_from_the_beginning_and_sent_when_asked,
+    an_own_name_is_signed_anew_as_it_was,
+    a_record_for_later_waits_for_its_time,
+    a_republish_that_nobody_waits_for_is_cancelled,
+    a_stream_ends_with_the_final_answer,
+    shutting_down_lets_what_is_under_way_end_and_refuses_the_rest,
+    shutting_down_waits_no_longer_than_it_is_told,
+    shutting_down_under_load_ends_everything,
+    a_router_that_hangs_is_given_up_in_time,
+);
+
+async fn publishes_and_resolves_over_a_router_of_ones_own(on: On) {
     let router = Arc::new(Map::default());
-    let (alice, bob) = (node(&router), node(&router));
+    let (alice, bob) = (node(on, &router), node(on, &router));
     let published = alice.publish_value(&key(), value("1")).await.unwrap();
     assert_eq!(published.receipts[0].outcome, Ok(Tally { acks: 3, asked: 4 }));
     let name = *published.record.name();
@@ -106,43 +131,34 @@ async fn publishes_and_resolves_over_a_router_of_ones_own() {
     assert_eq!((alice.stats().published, bob.stats().resolved), (2, 2));
 }
 
-#[tokio::test]
-async fn what_a_router_makes_up_is_not_believed() {
+async fn what_a_router_makes_up_is_not_believed(on: On) {
     let router = Arc::new(Map::default());
     let name = key().public_key().to_name();
     router.records.lock().unwrap().insert(name, Bytes::from_static(b"nonsense"));
-    let error = node(&router).resolve(name, Resolve::default()).await.unwrap_err();
+    let error = node(on, &router).resolve(name, Resolve::default()).await.unwrap_err();
     assert!(matches!(error, ResolveError::Invalid { .. }), "{error:?}");
 }
 
-#[tokio::test]
-async fn a_dropped_future_cancels_its_operation() {
+async fn a_dropped_future_cancels_its_operation(on: On) {
     let router = Map::hanging();
-    let node = node(&router);
+    let node = node(on, &router);
     let mut resolve = Box::pin(node.resolve(key().public_key().to_name(), Resolve::default()));
-    tokio::select! {
-        _ = &mut resolve => panic!("the router never answers"),
-        () = router.called.notified() => {}
-    }
+    until_called(&router, &mut resolve).await;
     drop(resolve);
     until_idle(&node).await;
 
     // Another name: the lookup of the first goes on for a while, since its answer is worth keeping.
     let other: Arc<dyn Signer> = Arc::new(SecretKey::generate(KeyType::Ed25519, [2; 32], 0).unwrap());
     let mut publish = Box::pin(node.publish_value(&other, value("1")));
-    tokio::select! {
-        _ = &mut publish => panic!("the router never answers"),
-        () = router.called.notified() => {}
-    }
+    until_called(&router, &mut publish).await;
     drop(publish);
     until_idle(&node).await;
     assert_eq!(node.stats().publish_failed, 1);
 }
 
-#[tokio::test]
-async fn a_watch_sees_every_change_until_it_is_dropped() {
+async fn a_watch_sees_every_change_until_it_is_dropped(on: On) {
     let router = Arc::new(Map::default());
-    let node = node(&router);
+    let node = node(on, &router);
     let mut changes = node.watch(key().public_key().to_name());
     for text in ["1", "2", "3"] {
         node.publish_value(&key(), value(text)).await.unwrap();
@@ -152,14 +168,13 @@ async fn a_watch_sees_every_change_until_it_is_dropped() {
     until_idle(&node).await;
 }
 
-#[tokio::test]
-async fn kept_names_are_known_from_the_beginning_and_sent_when_asked() {
+async fn kept_names_are_known_from_the_beginning_and_sent_when_asked(on: On) {
     let router = Arc::new(Map::default());
-    let friend = *node(&router).publish_value(&key(), value("friend")).await.unwrap().record.name();
+    let friend = *node(on, &router).publish_value(&key(), value("friend")).await.unwrap().record.name();
     let store = MemoryStore::new();
     let start = || {
         let builder = Node::builder(store.clone()).custom_router(Settings::custom("map"), router.clone());
-        ipns_tokio::spawn(builder.config(|config| config.keep = None)).unwrap()
+        on.spawn(builder.config(|config| config.keep = None))
     };
     let first = start();
     assert_eq!(first.republish(friend).await, Err(PublishError::NotKept));
@@ -172,7 +187,7 @@ async fn kept_names_are_known_from_the_beginning_and_sent_when_asked() {
     // Each of these comes before the store has been read.
     let again = start();
     let (kept, followed, sent, queued) =
-        tokio::join!(again.kept(), again.followed(), again.republish(friend), again.queued());
+        join4(again.kept(), again.followed(), again.republish(friend), again.queued()).await;
     assert_eq!((kept, queued), (Ok((0, 1)), Ok(Vec::new())));
     let followed = followed.unwrap();
     assert_eq!((followed[0].0, followed[0].1.sent.acks), (friend, 1));
@@ -194,18 +209,17 @@ impl Clock for Forward {
     }
 }
 
-fn forward(router: &Arc<Map>) -> (Handle, Forward) {
+fn forward(on: On, router: &Arc<Map>) -> (Handle, Forward) {
     let clock = Forward::default();
-    (ipns_tokio::spawn(builder(router).clock(clock.clone())).unwrap(), clock)
+    (on.spawn(builder(router).clock(clock.clone())), clock)
 }
 
-#[tokio::test]
-async fn an_own_name_is_signed_anew_as_it_was() {
+async fn an_own_name_is_signed_anew_as_it_was(on: On) {
     let router = Arc::new(Map::default());
     // Its own turns would come between.
     let clock = Forward::default();
     let builder = builder(&router).clock(clock.clone()).config(|config| config.keep = None);
-    let node = ipns_tokio::spawn(builder).unwrap();
+    let node = on.spawn(builder);
     node.add_signer(key());
     let mut publish = Publish::new(key().public_key(), value("1"));
     publish.metadata.insert("_note".into(), "hello".to_owned().into());
@@ -233,10 +247,9 @@ async fn an_own_name_is_signed_anew_as_it_was() {
     assert_eq!(node.stats().not_renewed, 1);
 }
 
-#[tokio::test]
-async fn a_record_for_later_waits_for_its_time() {
+async fn a_record_for_later_waits_for_its_time(on: On) {
     let router = Arc::new(Map::default());
-    let (node, clock) = forward(&router);
+    let (node, clock) = forward(on, &router);
     let name = key().public_key().to_name();
     let now = clock.now().wall;
     let record = RecordBuilder::new(value("later"), 1, now + Duration::from_secs(3600));
@@ -250,37 +263,30 @@ async fn a_record_for_later_waits_for_its_time() {
     assert!(router.records.lock().unwrap().is_empty());
     *clock.0.lock().unwrap() = Duration::from_secs(601);
     // Anything at all makes the node look at its clock.
-    let called = router.called.notified();
+    let called = router.called.given();
     assert!(node.resolve(name, Resolve { offline: true, ..Resolve::default() }).await.is_err());
     called.await;
-    while router.records.lock().unwrap().get(&name) != Some(&record) {
-        tokio::task::yield_now().await;
-    }
+    until(async || router.records.lock().unwrap().get(&name) == Some(&record)).await;
     assert_eq!(node.kept().await, Ok((0, 1)), "from now on it is kept alive");
     assert_eq!(node.queued().await, Ok(Vec::new()));
 }
 
-#[tokio::test]
-async fn a_republish_that_nobody_waits_for_is_cancelled() {
+async fn a_republish_that_nobody_waits_for_is_cancelled(on: On) {
     let router = Map::hanging();
     // Nothing else than the republish calls the router.
-    let node = ipns_tokio::spawn(builder(&router).config(|config| config.keep = None)).unwrap();
+    let node = on.spawn(builder(&router).config(|config| config.keep = None));
     let name = key().public_key().to_name();
     node.follow(name).await.unwrap();
     let mut sending = Box::pin(node.republish(name));
-    tokio::select! {
-        _ = &mut sending => panic!("the router never answers"),
-        () = router.called.notified() => {}
-    }
+    until_called(&router, &mut sending).await;
     drop(sending);
     until_idle(&node).await;
     assert_eq!(node.stats().publish_failed, 1);
 }
 
-#[tokio::test]
-async fn a_stream_ends_with_the_final_answer() {
+async fn a_stream_ends_with_the_final_answer(on: On) {
     let router = Arc::new(Map::default());
-    let (alice, bob) = (node(&router), node(&router));
+    let (alice, bob) = (node(on, &router), node(on, &router));
     let name = *alice.publish_value(&key(), value("1")).await.unwrap().record.name();
     let answers: Vec<_> = bob.resolve_stream(name, Resolve { stream: true, ..Resolve::default() }).collect().await;
     let last = answers.last().unwrap().as_ref().unwrap();
@@ -288,39 +294,69 @@ async fn a_stream_ends_with_the_final_answer() {
     assert!(answers[..answers.len() - 1].iter().all(|answer| !answer.as_ref().unwrap().is_final));
 }
 
-#[tokio::test]
-async fn shutting_down_lets_what_is_under_way_end_and_refuses_the_rest() {
+async fn shutting_down_lets_what_is_under_way_end_and_refuses_the_rest(on: On) {
     let router = Arc::new(Map::default());
     let store = MemoryStore::new();
     let builder = Node::builder(store.clone()).custom_router(Settings::custom("map"), router.clone());
-    let node = ipns_tokio::spawn(builder).unwrap();
-    let publishing = tokio::spawn({
-        let node = node.clone();
-        async move { node.publish_value(&key(), value("1")).await }
-    });
-    router.called.notified().await;
-    node.shutdown(Duration::from_secs(30)).await;
-    publishing.await.unwrap().unwrap();
+    let node = on.spawn(builder);
+    let shutdown = async {
+        router.called.given().await;
+        node.shutdown(Duration::from_secs(30)).await;
+    };
+    let (signer, first) = (key(), value("1"));
+    let (published, ()) = join(node.publish_value(&signer, first), shutdown).await;
+    published.unwrap();
     assert_eq!(node.publish_value(&key(), value("2")).await.unwrap_err(), PublishError::Cancelled);
     assert!(node.list().await.is_err());
 
     let again = Node::builder(store).custom_router(Settings::custom("map"), router);
-    let again = ipns_tokio::spawn(again).unwrap();
+    let again = on.spawn(again);
     assert_eq!(again.publish_value(&key(), value("2")).await.unwrap().record.sequence(), 1);
 }
 
-#[tokio::test]
-async fn shutting_down_waits_no_longer_than_it_is_told() {
+async fn shutting_down_waits_no_longer_than_it_is_told(on: On) {
     let router = Map::hanging();
-    let node = node(&router);
-    let resolving = tokio::spawn({
-        let node = node.clone();
-        async move { node.resolve(key().public_key().to_name(), Resolve::default()).await }
-    });
-    router.called.notified().await;
-    node.shutdown(Duration::ZERO).await;
-    assert_eq!(resolving.await.unwrap().unwrap_err(), ResolveError::Cancelled);
-    router.dropped.notified().await;
+    let node = node(on, &router);
+    let shutdown = async {
+        router.called.given().await;
+        node.shutdown(Duration::ZERO).await;
+    };
+    let (resolved, ()) = join(node.resolve(key().public_key().to_name(), Resolve::default()), shutdown).await;
+    assert_eq!(resolved.unwrap_err(), ResolveError::Cancelled);
+    router.dropped.given().await;
+}
+
+async fn shutting_down_under_load_ends_everything(on: On) {
+    let (router, hanging) = (Arc::new(Map::default()), Map::hanging());
+    let builder = builder(&router).custom_router(Settings::custom("hanging"), hanging.clone());
+    let node = on.spawn(builder);
+    let keys: Vec<Arc<dyn Signer>> = (0..50_u8)
+        .map(|seed| Arc::new(SecretKey::generate(KeyType::Ed25519, [seed; 32], 0).unwrap()) as Arc<dyn Signer>)
+        .collect();
+    let publishes = join_all(keys.iter().map(|key| node.publish_value(key, value("1"))));
+    let resolves = join_all(keys.iter().map(|key| node.resolve(key.public_key().to_name(), Resolve::default())));
+    let shutdown = async {
+        hanging.called.given().await;
+        node.shutdown(Duration::from_millis(20)).await;
+    };
+    let ((published, resolved), ()) = within(LONG, join(join(publishes, resolves), shutdown)).await.unwrap();
+    // Whatever became of each: all have ended, and nothing is left that could call the router again.
+    assert_eq!((published.len(), resolved.len()), (50, 50));
+    assert!(published.iter().any(|result| *result == Err(PublishError::Cancelled)), "{published:?}");
+    assert!(node.list().await.is_err());
+    // The node and all that it began are gone.
+    within(LONG, until(async || Arc::strong_count(&hanging) == 1)).await.unwrap();
+}
+
+async fn a_router_that_hangs_is_given_up_in_time(on: On) {
+    let hanging = Map::hanging();
+    let settings = Settings { timeout: Duration::from_millis(50), ..Settings::custom("hanging") };
+    let node = on.spawn(Node::builder(MemoryStore::new()).custom_router(settings, hanging.clone()));
+    let name = key().public_key().to_name();
+    let error = within(LONG, node.resolve(name, Resolve::default())).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), "unreachable", "{error:?}");
+    hanging.dropped.given().await;
+    until_idle(&node).await;
 }
 
 #[test]
