@@ -28,12 +28,35 @@
 //!     Ok(Checks::at(now).verify(bytes, &name)?)
 //! }
 //! ```
+//!
+//! # Without std
+//!
+//! With `default-features = false` the crate is `no_std` and needs an allocator and atomic pointers. [`time`], [`key`],
+//! [`name`], [`value`], [`record`] and [`store`] are there in full but for `Name::to_peer_id`: all four types of key
+//! verify, sign, and are made, read and written, PEM included. `engine`, `routing` and `dht` are not; what they need:
+//!
+//! | crate | what it is needed for | why it needs std |
+//! |---|---|---|
+//! | `libp2p-identity` | `PeerId`, in `dht` and `routing` | has no `no_std` |
+//! | `multiaddr` | the addresses of peers, in `dht` and `routing` | has no `no_std`, and is built on `libp2p-identity` |
+//! | `http` | requests and answers, in `routing` and `engine` | refuses to be built without its feature `std` |
+//!
+//! RSA signatures are verified by ring with std and by the crate `rsa` without. Both take the same signatures, ring
+//! faster; and an RSA public key that is not strict DER is malformed without std, where libp2p's reader lets
+//! some pass. Tables that make secp256k1 sign faster are computed with std only.
 
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
+
+extern crate alloc;
+
+#[cfg(feature = "std")]
 pub mod dht;
+#[cfg(feature = "std")]
 pub mod engine;
 pub mod key;
 pub mod name;
 pub mod record;
+#[cfg(feature = "std")]
 pub mod routing;
 pub mod store;
 pub mod time;

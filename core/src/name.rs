@@ -1,10 +1,14 @@
 //! IPNS names: one type for every spelling.
 
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
 use cid::Cid;
 use data_encoding::BASE64URL_NOPAD;
+#[cfg(feature = "std")]
 use libp2p_identity::PeerId;
 use multibase::Base;
 use multihash::Multihash;
@@ -133,6 +137,7 @@ impl Name {
     }
 
     /// The name as a libp2p peer id.
+    #[cfg(feature = "std")]
     pub fn to_peer_id(&self) -> PeerId {
         #[expect(clippy::expect_used, reason = "a name's hash is identity of at most 42 bytes or SHA2-256")]
         PeerId::from_multihash(self.0).expect("every name is a peer id")

@@ -3,6 +3,9 @@
 //! The engine never calls a store itself: it emits `Output::Store` and a driver
 //! carries that to an implementation of [`Store`]. The trait is here so that a store needs no runtime and no driver.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use thiserror::Error;
 
 /// A table of a store. Tables are independent: the same key may stand in several.

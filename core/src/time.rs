@@ -1,5 +1,6 @@
 //! Time as the engine sees it: values that a caller hands in, never a clock that is read.
 
+use alloc::format;
 use core::fmt;
 use core::ops::{Add, Sub};
 use core::time::Duration;
@@ -50,6 +51,7 @@ impl Timestamp {
         Self::from_unix_nanos(i128::from(seconds) * NANOS_PER_SEC)
     }
 
+    #[cfg(feature = "std")]
     /// For constants: `seconds` must be within the years 0000 to 9999.
     pub(crate) const fn from_unix_secs_const(seconds: i64) -> Self {
         Self { seconds, nanos: 0 }

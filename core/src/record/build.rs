@@ -1,5 +1,8 @@
 //! Making records: lay out, sign (here or elsewhere), finish.
 
+use alloc::borrow::ToOwned;
+use alloc::string::ToString;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;

@@ -3,7 +3,10 @@
 //! The reader is ours because no library refuses all that go-ipld-prime does (non-minimal integers, indefinite
 //! lengths, duplicate keys, NaN) while still reading unsorted keys; writing and metadata are `serde_ipld_dagcbor`'s.
 
-use std::collections::BTreeMap;
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 use ipld_core::ipld::Ipld;

@@ -1,5 +1,6 @@
 //! Verification in the order of the spec (IPNS record spec, "Record Verification").
 
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 use core::time::Duration;
@@ -26,6 +27,7 @@ pub struct Verified {
 }
 
 impl Verified {
+    #[cfg(feature = "std")]
     /// A record out of bytes that were verified for this name before; `None` for bytes that are none.
     pub(crate) fn believed(bytes: Bytes, name: &Name) -> Option<Self> {
         let record = Record::decode(bytes).ok()?;

@@ -1,5 +1,7 @@
 //! The protobuf `IpnsEntry` (IPNS record spec, "Record Serialization Format").
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 use prost::Message;
 

@@ -1,9 +1,14 @@
 //! Public and private keys of names, and the [`Signer`] through which a private key may live elsewhere.
 
+mod rsa_public;
+
+use alloc::boxed::Box;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
-use libp2p_identity as libp2p;
+use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _, VerifyingKey};
+use k256::ecdsa::signature::hazmat::PrehashVerifier;
 use pkcs8::der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef};
 use pkcs8::der::{Decode, Encode};
 use pkcs8::{AlgorithmIdentifierRef, LineEnding, PrivateKeyInfoRef, SecretDocument};
@@ -15,6 +20,8 @@ use rsa::traits::PublicKeyParts;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
+
+use rsa_public::RsaPublic;
 
 /// The kinds of key that can own a name (libp2p peer-id spec, "Key Types").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,8 +121,20 @@ pub struct PublicKey(Public);
 #[derive(Clone, PartialEq, Eq)]
 enum Public {
     Ed25519(VerifyingKey),
-    Other(libp2p::PublicKey),
+    Rsa(RsaPublic),
+    Secp256k1(k256::ecdsa::VerifyingKey),
+    Ecdsa(p256::ecdsa::VerifyingKey),
 }
+
+/// SubjectPublicKeyInfo of P-256 (RFC 5480) up to an uncompressed point.
+const P256_SPKI: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
+    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+/// Where in it the length of all that follows stands.
+const P256_SPKI_LENGTH: usize = 1;
+/// Where in it the length of the bit string stands, which is the point and one byte.
+const P256_POINT_LENGTH: usize = 24;
 
 impl PublicKey {
     /// Decodes the protobuf of the libp2p peer-id spec.
@@ -133,19 +152,20 @@ impl PublicKey {
             return Err(KeyError::Malformed("a PublicKey protobuf needs a type and data"));
         };
         let kind = KeyType::from_wire(kind).ok_or(KeyError::UnsupportedType)?;
-        if kind == KeyType::Ed25519 {
-            let point = data.as_slice().try_into().map_err(|_| KeyError::Malformed("Ed25519 keys have 32 bytes"))?;
-            return Self::from_ed25519(point);
-        }
-        let key = libp2p::PublicKey::try_decode_protobuf(bytes)
-            .map_err(|_| KeyError::Malformed("the key data does not fit its type"))?;
-        if let Ok(rsa) = key.clone().try_into_rsa() {
-            let pkcs1 = rsa.encode_pkcs1();
-            let parsed = rsa::pkcs1::RsaPublicKey::try_from(pkcs1.as_slice())
-                .map_err(|_| KeyError::Malformed("not an RSA public key"))?;
-            check_rsa_bits(bit_length(parsed.modulus.as_bytes()))?;
-        }
-        Ok(Self(Public::Other(key)))
+        let unfit = KeyError::Malformed("the key data does not fit its type");
+        let key = match kind {
+            KeyType::Ed25519 => {
+                let point =
+                    data.as_slice().try_into().map_err(|_| KeyError::Malformed("Ed25519 keys have 32 bytes"))?;
+                return Self::from_ed25519(point);
+            }
+            KeyType::Rsa => Public::Rsa(rsa_from_spki(&data)?),
+            KeyType::Secp256k1 => {
+                Public::Secp256k1(k256::ecdsa::VerifyingKey::from_sec1_bytes(&data).map_err(|_| unfit)?)
+            }
+            KeyType::Ecdsa => Public::Ecdsa(p256_from_spki(&data).ok_or(unfit)?),
+        };
+        Ok(Self(key))
     }
 
     /// An Ed25519 key from its 32 bytes.
@@ -160,38 +180,43 @@ impl PublicKey {
 
     /// The protobuf of the libp2p peer-id spec.
     pub fn encode_protobuf(&self) -> Vec<u8> {
-        match &self.0 {
-            Public::Ed25519(key) => [ED25519_PREFIX.as_slice(), key.as_bytes()].concat(),
-            Public::Other(key) => key.encode_protobuf(),
-        }
+        let data = match &self.0 {
+            Public::Ed25519(key) => return [ED25519_PREFIX.as_slice(), key.as_bytes()].concat(),
+            Public::Rsa(key) => key.encode_x509(),
+            Public::Secp256k1(key) => key.to_sec1_point(true).as_bytes().to_vec(),
+            Public::Ecdsa(key) => [P256_SPKI.as_slice(), key.to_sec1_point(false).as_bytes()].concat(),
+        };
+        KeyProto { kind: Some(self.key_type().to_wire()), data: Some(data) }.encode_to_vec()
     }
 
     /// What kind of key this is.
     pub fn key_type(&self) -> KeyType {
         match &self.0 {
             Public::Ed25519(_) => KeyType::Ed25519,
-            Public::Other(key) => match key.key_type() {
-                libp2p::KeyType::Ed25519 => KeyType::Ed25519,
-                libp2p::KeyType::RSA => KeyType::Rsa,
-                libp2p::KeyType::Secp256k1 => KeyType::Secp256k1,
-                libp2p::KeyType::Ecdsa => KeyType::Ecdsa,
-            },
+            Public::Rsa(_) => KeyType::Rsa,
+            Public::Secp256k1(_) => KeyType::Secp256k1,
+            Public::Ecdsa(_) => KeyType::Ecdsa,
         }
     }
 
     /// Whether `signature` is this key's over `message`.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.0 {
-            Public::Ed25519(key) => Signature::from_slice(signature)
-                .is_ok_and(|signature| ed25519_dalek::Verifier::verify(key, message, &signature).is_ok()),
-            Public::Other(key) => key.verify(message, signature),
+            Public::Ed25519(key) => {
+                Signature::from_slice(signature).is_ok_and(|signature| key.verify(message, &signature).is_ok())
+            }
+            Public::Rsa(key) => key.verify(message, signature),
+            Public::Secp256k1(key) => k256::ecdsa::Signature::from_der(signature)
+                .is_ok_and(|signature| key.verify_prehash(&Sha256::digest(message), &signature).is_ok()),
+            Public::Ecdsa(key) => p256::ecdsa::Signature::from_der(signature)
+                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
         }
     }
 
     pub(crate) fn as_ed25519(&self) -> Option<&VerifyingKey> {
         match &self.0 {
             Public::Ed25519(key) => Some(key),
-            Public::Other(_) => None,
+            _ => None,
         }
     }
 }
@@ -237,8 +262,9 @@ pub struct SecretKey(Secret);
 enum Secret {
     Ed25519(Box<SigningKey>),
     Rsa(Box<rsa::RsaPrivateKey>),
-    /// The keypair for signing, and the key's data as in its protobuf for export.
-    Other(libp2p::Keypair, Zeroizing<Vec<u8>>),
+    Secp256k1(Box<k256::ecdsa::SigningKey>),
+    /// The key for signing, and its SEC1 form for export.
+    Ecdsa(Box<p256::ecdsa::SigningKey>, Zeroizing<Vec<u8>>),
 }
 
 const OID_ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
@@ -247,10 +273,6 @@ const OID_EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1
 const OID_P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const OID_SECP256K1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.10");
 const PEM_LABEL: &str = "PRIVATE KEY";
-
-/// DigestInfo of SHA2-256 (RFC 8017, section 9.2, note 1).
-const SHA256_DIGEST_INFO: [u8; 19] =
-    [0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
 
 impl SecretKey {
     /// Makes a key from 32 bytes of the caller's randomness; the same seed gives the same key.
@@ -291,25 +313,21 @@ impl SecretKey {
 
     fn from_scalar(kind: KeyType, scalar: &[u8; 32]) -> Result<Self, KeyError> {
         let bad = |_| KeyError::Malformed("the scalar is out of range");
-        let keypair: libp2p::Keypair = match kind {
+        let secret = match kind {
             KeyType::Secp256k1 => {
-                let secret = libp2p::secp256k1::SecretKey::try_from_bytes(*scalar).map_err(bad)?;
-                libp2p::secp256k1::Keypair::from(secret).into()
+                let key = k256::ecdsa::SigningKey::from_slice(scalar).map_err(bad)?;
+                Secret::Secp256k1(Box::new(key))
             }
             KeyType::Ecdsa => {
-                let secret = libp2p::ecdsa::SecretKey::try_from_bytes(scalar).map_err(bad)?;
-                libp2p::ecdsa::Keypair::from(secret).into()
+                let key = p256::ecdsa::SigningKey::from_slice(scalar).map_err(bad)?;
+                let public = key.verifying_key().to_sec1_point(false);
+                let sec1 = to_sec1(scalar, Some(&OID_P256), public.as_bytes())
+                    .map_err(|_| KeyError::Malformed("the key cannot be written"))?;
+                Secret::Ecdsa(Box::new(key), sec1)
             }
             KeyType::Ed25519 | KeyType::Rsa => return Err(KeyError::UnsupportedType),
         };
-        Self::from_keypair(keypair)
-    }
-
-    fn from_keypair(keypair: libp2p::Keypair) -> Result<Self, KeyError> {
-        let unreadable = KeyError::Malformed("the key cannot be written");
-        let encoded = Zeroizing::new(keypair.to_protobuf_encoding().map_err(|_| unreadable.clone())?);
-        let data = KeyProto::decode(encoded.as_slice()).ok().and_then(|proto| proto.data).ok_or(unreadable)?;
-        Ok(Self(Secret::Other(keypair, Zeroizing::new(data))))
+        Ok(Self(secret))
     }
 
     /// Reads the format `libp2p-protobuf-cleartext`: the PrivateKey protobuf of the peer-id spec.
@@ -376,7 +394,8 @@ impl SecretKey {
         let data = match &self.0 {
             Secret::Ed25519(key) => key.to_keypair_bytes().to_vec(),
             Secret::Rsa(key) => self.pkcs1(key).to_vec(),
-            Secret::Other(_, data) => data.to_vec(),
+            Secret::Secp256k1(key) => Zeroizing::new(key.to_bytes()).to_vec(),
+            Secret::Ecdsa(_, sec1) => sec1.to_vec(),
         };
         let mut proto = KeyProto { kind: Some(self.key_type().to_wire()), data: Some(data) };
         let encoded = Zeroizing::new(proto.encode_to_vec());
@@ -434,20 +453,16 @@ impl SecretKey {
                 (OID_ED25519, None, Zeroizing::new(inner))
             }
             Secret::Rsa(key) => (OID_RSA, null, self.pkcs1(key)),
-            Secret::Other(keypair, data) if keypair.key_type() == libp2p::KeyType::Secp256k1 => {
-                let public = keypair.public().try_into_secp256k1().map(|key| key.to_bytes_uncompressed());
-                let sec1 = sec1::EcPrivateKey {
-                    private_key: data,
-                    parameters: None,
-                    public_key: public.as_ref().ok().map(|key| key.as_slice()),
-                };
-                (OID_EC, curve(&OID_SECP256K1), Zeroizing::new(sec1.to_der().map_err(unwritable)?))
+            // The curve stands beside the key: Go and OpenSSL leave it out of the key itself (RFC 5915, section 3).
+            Secret::Secp256k1(key) => {
+                let public = key.verifying_key().to_sec1_point(false);
+                let inner = to_sec1(&Zeroizing::new(key.to_bytes()), None, public.as_bytes()).map_err(unwritable)?;
+                (OID_EC, curve(&OID_SECP256K1), inner)
             }
-            Secret::Other(_, data) => {
-                // The curve stands beside the key: Go and OpenSSL leave it out of the key itself (RFC 5915, section 3).
-                let mut sec1 = sec1::EcPrivateKey::from_der(data).map_err(unwritable)?;
-                sec1.parameters = None;
-                (OID_EC, curve(&OID_P256), Zeroizing::new(sec1.to_der().map_err(unwritable)?))
+            Secret::Ecdsa(key, _) => {
+                let public = key.verifying_key().to_sec1_point(false);
+                let inner = to_sec1(&Zeroizing::new(key.to_bytes()), None, public.as_bytes()).map_err(unwritable)?;
+                (OID_EC, curve(&OID_P256), inner)
             }
         };
         let inner = OctetStringRef::new(&inner).map_err(unwritable)?;
@@ -477,37 +492,70 @@ impl Signer for SecretKey {
     fn public_key(&self) -> PublicKey {
         match &self.0 {
             Secret::Ed25519(key) => PublicKey(Public::Ed25519(key.verifying_key())),
-            Secret::Rsa(key) => PublicKey(Public::Other(rsa_public(key))),
-            Secret::Other(keypair, _) => PublicKey(Public::Other(keypair.public())),
+            Secret::Rsa(key) => PublicKey(Public::Rsa(rsa_public(key))),
+            Secret::Secp256k1(key) => PublicKey(Public::Secp256k1(*key.verifying_key())),
+            Secret::Ecdsa(key, _) => PublicKey(Public::Ecdsa(*key.verifying_key())),
         }
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SignError> {
+        let refused = |error: &dyn fmt::Display| SignError { reason: error.to_string() };
         match &self.0 {
             Secret::Ed25519(key) => Ok(key.sign(message).to_vec()),
             Secret::Rsa(key) => {
                 let digest = Sha256::digest(message);
-                let scheme = rsa::Pkcs1v15Sign { hash_len: Some(32), prefix: SHA256_DIGEST_INFO.into() };
                 // Blinding needs numbers that an observer cannot guess: key and message give them without a random source.
                 let blinding = Sha256::new().chain_update(self.pkcs1(key)).chain_update(digest).finalize();
                 let mut random = ChaCha20Rng::from_seed(blinding.into());
-                key.sign_with_rng(&mut random, scheme, &digest).map_err(|e| SignError { reason: e.to_string() })
+                key.sign_with_rng(&mut random, rsa_public::scheme(), &digest).map_err(|e| refused(&e))
             }
-            Secret::Other(keypair, _) => keypair.sign(message).map_err(|e| SignError { reason: e.to_string() }),
+            Secret::Secp256k1(key) => {
+                let signature: k256::ecdsa::Signature = key.try_sign(message).map_err(|e| refused(&e))?;
+                Ok(signature.to_der().as_bytes().to_vec())
+            }
+            Secret::Ecdsa(key, _) => {
+                let signature: p256::ecdsa::DerSignature = key.try_sign(message).map_err(|e| refused(&e))?;
+                Ok(signature.as_bytes().to_vec())
+            }
         }
     }
 }
 
-fn rsa_public(key: &rsa::RsaPrivateKey) -> libp2p::PublicKey {
+/// SEC1 `ECPrivateKey` of a scalar and its uncompressed point.
+fn to_sec1(scalar: &[u8], curve: Option<&ObjectIdentifier>, point: &[u8]) -> pkcs8::der::Result<Zeroizing<Vec<u8>>> {
+    let parameters = curve.map(|oid| sec1::EcParameters::NamedCurve(*oid));
+    sec1::EcPrivateKey { private_key: scalar, parameters, public_key: Some(point) }.to_der().map(Zeroizing::new)
+}
+
+fn rsa_public(key: &rsa::RsaPrivateKey) -> RsaPublic {
     use rsa::pkcs8::EncodePublicKey;
     #[expect(clippy::expect_used, reason = "the encoder and the decoder are of the same standard")]
-    let public = key
-        .to_public_key()
+    key.to_public_key()
         .to_public_key_der()
         .ok()
-        .and_then(|spki| libp2p::rsa::PublicKey::try_decode_x509(spki.as_bytes()).ok())
-        .expect("an RSA key has an SPKI form");
-    public.into()
+        .and_then(|spki| RsaPublic::try_decode_x509(spki.as_bytes()).ok())
+        .expect("an RSA key has an SPKI form")
+}
+
+fn rsa_from_spki(der: &[u8]) -> Result<RsaPublic, KeyError> {
+    let key = RsaPublic::try_decode_x509(der).map_err(|_| KeyError::Malformed("the key data does not fit its type"))?;
+    let pkcs1 = key.encode_pkcs1();
+    let parsed = rsa::pkcs1::RsaPublicKey::try_from(pkcs1.as_slice())
+        .map_err(|_| KeyError::Malformed("not an RSA public key"))?;
+    check_rsa_bits(bit_length(parsed.modulus.as_bytes()))?;
+    Ok(key)
+}
+
+/// The key in SubjectPublicKeyInfo, read as libp2p does: the length of the whole is not compared, a compressed point and
+/// bytes after the point are taken.
+fn p256_from_spki(der: &[u8]) -> Option<p256::ecdsa::VerifyingKey> {
+    let (head, rest) = der.split_at_checked(P256_SPKI.len())?;
+    let same = |at: usize| at == P256_SPKI_LENGTH || at == P256_POINT_LENGTH || head[at] == P256_SPKI[at];
+    let point = rest.get(..usize::from(head[P256_POINT_LENGTH]).checked_sub(1)?)?;
+    if !(0..head.len()).all(same) {
+        return None;
+    }
+    p256::ecdsa::VerifyingKey::from_sec1_bytes(point).ok()
 }
 
 fn check_rsa_bits(bits: usize) -> Result<(), KeyError> {
@@ -530,6 +578,8 @@ impl fmt::Debug for SecretKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "std")]
+    use libp2p_identity as libp2p;
     use proptest::prelude::*;
 
     fn one_of_each() -> Vec<SecretKey> {
@@ -576,12 +626,89 @@ mod tests {
         assert!(matches!(SecretKey::decode_protobuf(&bytes), Err(KeyError::Malformed(_))));
     }
 
+    #[cfg(feature = "std")]
     #[test]
     fn peer_ids_agree_with_libp2p() {
         for key in one_of_each() {
             let public = key.public_key();
             let theirs = libp2p::PublicKey::try_decode_protobuf(&public.encode_protobuf()).unwrap();
             assert_eq!(public.to_name().to_peer_id(), theirs.to_peer_id());
+        }
+    }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn secrets_are_written_as_libp2p_writes_them() {
+        for key in one_of_each().into_iter().filter(|key| key.key_type() != KeyType::Rsa) {
+            let encoded = key.encode_protobuf();
+            let theirs = libp2p::Keypair::from_protobuf_encoding(&encoded).unwrap();
+            assert_eq!(theirs.to_protobuf_encoding().unwrap(), *encoded);
+            assert_eq!(theirs.public().encode_protobuf(), key.public_key().encode_protobuf());
+            assert_eq!(theirs.sign(b"message").unwrap(), key.sign(b"message").unwrap());
+        }
+    }
+
+    #[cfg(feature = "std")]
+    fn elliptic() -> impl Strategy<Value = SecretKey> {
+        (prop::sample::select(vec![KeyType::Secp256k1, KeyType::Ecdsa]), any::<[u8; 32]>())
+            .prop_map(|(kind, seed)| SecretKey::generate(kind, seed, 0).unwrap())
+    }
+
+    #[cfg(feature = "std")]
+    proptest! {
+        #[test]
+        fn public_keys_are_read_as_libp2p_reads_them(
+            key in elliptic(), compressed: bool, at: prop::sample::Index, flip: u8, length in 0..110_usize,
+        ) {
+            let encoded = key.public_key().encode_protobuf();
+            let mut data = KeyProto::decode(encoded.as_slice()).unwrap().data.unwrap();
+            match &key.0 {
+                Secret::Secp256k1(key) => data = key.verifying_key().to_sec1_point(compressed).as_bytes().to_vec(),
+                Secret::Ecdsa(key, _) if compressed => {
+                    data.truncate(P256_SPKI.len());
+                    data[P256_POINT_LENGTH] = 34;
+                    data.extend_from_slice(key.verifying_key().to_sec1_point(true).as_bytes());
+                }
+                _ => {}
+            }
+            let at = at.index(data.len());
+            data[at] ^= if flip % 4 == 0 { flip } else { 0 };
+            data.resize(if length % 4 == 0 { length } else { data.len() }, 1);
+            let bytes = KeyProto { kind: Some(key.key_type().to_wire()), data: Some(data) }.encode_to_vec();
+            let (ours, theirs) = (PublicKey::decode_protobuf(&bytes), libp2p::PublicKey::try_decode_protobuf(&bytes));
+            prop_assert_eq!(ours.is_ok(), theirs.is_ok());
+            if let (Ok(ours), Ok(theirs)) = (ours, theirs) {
+                prop_assert_eq!(ours.encode_protobuf(), theirs.encode_protobuf());
+            }
+        }
+
+        #[test]
+        fn signatures_are_read_as_libp2p_reads_them(key in elliptic(), at: prop::sample::Index, flip: u8) {
+            let theirs = libp2p::PublicKey::try_decode_protobuf(&key.public_key().encode_protobuf()).unwrap();
+            let mut signature = key.sign(b"message").unwrap();
+            prop_assert!(theirs.verify(b"message", &signature));
+            let at = at.index(signature.len());
+            signature[at] ^= flip;
+            prop_assert_eq!(key.public_key().verify(b"message", &signature), theirs.verify(b"message", &signature));
+        }
+
+        #[test]
+        fn high_signatures_are_taken_as_libp2p_takes_them(key in elliptic()) {
+            let signature = key.sign(b"message").unwrap();
+            let other = match key.key_type() {
+                KeyType::Ecdsa => {
+                    let read = p256::ecdsa::Signature::from_der(&signature).unwrap();
+                    let (r, s) = read.split_scalars();
+                    p256::ecdsa::Signature::from_scalars(r, -s).unwrap().to_der().as_bytes().to_vec()
+                }
+                _ => {
+                    let read = k256::ecdsa::Signature::from_der(&signature).unwrap();
+                    let (r, s) = read.split_scalars();
+                    k256::ecdsa::Signature::from_scalars(r, -s).unwrap().to_der().as_bytes().to_vec()
+                }
+            };
+            let theirs = libp2p::PublicKey::try_decode_protobuf(&key.public_key().encode_protobuf()).unwrap();
+            prop_assert_eq!(key.public_key().verify(b"message", &other), theirs.verify(b"message", &other));
         }
     }
 
