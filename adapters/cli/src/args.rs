@@ -307,6 +307,9 @@ pub(crate) struct PutArgs {
     /// How many routers must take it
     #[arg(long, value_name = "any|all|N", default_value = "any", value_parser = wait)]
     pub(crate) wait: Wait,
+    /// Store it now, for a daemon to send it then and to keep its name alive from then on
+    #[arg(long, value_name = "RFC3339", value_parser = instant, conflicts_with_all = ["force", "allow_offline", "wait"])]
+    pub(crate) at: Option<Timestamp>,
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use ipns_core::engine::Event;
 use ipns_core::key::Signer;
 use ipns_server::api::{Api, PublishRequest, PutRequest, ResolveRequest, load_signers};
 use ipns_server::dht::{DhtReport, DhtRequest};
-use ipns_server::keeping::{NameRequest, NamesRequest};
+use ipns_server::keeping::{NameRequest, NamesRequest, QueueRequest};
 use ipns_server::kept::{ChangeReport, FollowReport, KeptReport};
 use ipns_server::report::{PublishReport, ResolveReport};
 use ipns_server::{AdminClient, Failure, exit};
@@ -77,6 +77,13 @@ impl Backend {
         match self {
             Self::Here(api) => api.put(request).await,
             Self::Daemon(client) => client.put(&request).await,
+        }
+    }
+
+    pub(crate) async fn queue(&self, request: QueueRequest) -> Result<KeptReport, Failure> {
+        match self {
+            Self::Here(api) => api.queue(request).await,
+            Self::Daemon(client) => client.queue(&request).await,
         }
     }
 

@@ -269,3 +269,29 @@ fn no_more_names_are_followed_than_allowed() {
     assert_eq!((said.code, said.json()["error"]["code"].as_str()), (1, Some("followed_too_many")));
     assert_eq!(home.json(&["list"]).as_array().unwrap().len(), 2);
 }
+
+#[test]
+fn a_record_signed_for_later_is_sent_by_a_daemon_when_its_time_has_come() {
+    let router = Home::new(&[]);
+    let routing = Daemon::start(&router);
+    let home = Home::new(&[&routing.url]);
+    let ((now, now_bytes), (later, later_bytes)) = (record(21, 4, VALUE), record(22, 5, OTHER));
+    let file = home.path("record");
+    let put = |bytes: &[u8], name: &ipns_core::Name, at: &str| {
+        std::fs::write(&file, bytes).unwrap();
+        home.run(&["put", &file, "--name", &name.to_string(), "--at", at])
+    };
+    let queued = put(&later_bytes, &later, "2098-12-31T00:00:00Z");
+    assert_eq!((queued.code, queued.stdout), (0, format!("{later} is sent at 2098-12-31T00:00:00Z\n")));
+    // Its time was before the daemon began.
+    assert_eq!(put(&now_bytes, &now, "2020-01-01T00:00:00Z").code, 0);
+    let mismatched = put(&now_bytes, &later, "2098-12-31T00:00:00Z");
+    assert_eq!(mismatched.code, 4, "{}", mismatched.stderr);
+
+    let _daemon = Daemon::start(&home);
+    eventually("the record whose time has come", || (home.kept(&now.to_string())["acks"] == 1).then_some(()));
+    let reader = Home::new(&[&routing.url]);
+    assert_eq!(reader.run(&["resolve", &now.to_string()]).stdout, format!("{VALUE}\n"));
+    assert_eq!(reader.fails(3, &["resolve", &later.to_string()]), "not_found");
+    assert_eq!(home.kept(&later.to_string())["kind"], "queued");
+}

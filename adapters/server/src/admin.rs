@@ -57,6 +57,7 @@ pub(crate) fn routes(app: App) -> Router<App> {
         .route("/unfollow", post(unfollow))
         .route("/disown", post(disown))
         .route("/republish", post(republish))
+        .route("/queue", post(queue))
         .route("/list", get(list))
         .route("/dht", post(dht))
         .route("/status", get(status))
@@ -194,6 +195,13 @@ async fn unfollow(State(app): State<App>, request: Request) -> Response<Body> {
 async fn disown(State(app): State<App>, request: Request) -> Response<Body> {
     match read(&app, request).await {
         Ok(request) => answer(app.api().disown(request).await),
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn queue(State(app): State<App>, request: Request) -> Response<Body> {
+    match read(&app, request).await {
+        Ok(request) => answer(app.api().queue(request).await),
         Err(refusal) => *refusal,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use data_encoding::BASE64;
 use futures_util::{Stream, StreamExt};
 use ipld_core::ipld::Ipld;
@@ -261,12 +262,9 @@ impl Api {
     /// When the request is wrong or the record is refused.
     pub async fn put(&self, request: PutRequest) -> Result<PublishReport, Failure> {
         let (name, _) = find_name(&self.keys, &request.name)?;
-        let record = BASE64
-            .decode(request.record.as_bytes())
-            .map_err(|_| Failure::new(exit::USAGE, "usage", "the record is not base64"))?;
         let put = Put {
             name,
-            record: record.into(),
+            record: decode(&request.record)?,
             force: request.force,
             keep: false,
             policy: request.wait.into(),
@@ -279,6 +277,12 @@ impl Api {
     pub fn now(&self) -> Timestamp {
         self.clock.now().wall
     }
+}
+
+/// A record as requests carry it.
+pub(crate) fn decode(record: &str) -> Result<Bytes, Failure> {
+    let record = BASE64.decode(record.as_bytes());
+    record.map(Bytes::from).map_err(|_| Failure::new(exit::USAGE, "usage", "the record is not base64"))
 }
 
 /// Makes a key and keeps it.

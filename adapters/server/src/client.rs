@@ -28,7 +28,7 @@ use crate::api::{KeyReport, PublishRequest, PutRequest, ResolveRequest};
 use crate::daemon_file::DaemonFile;
 use crate::dht::{DhtReport, DhtRequest};
 use crate::failure::{Failure, exit};
-use crate::keeping::{NameRequest, NamesRequest};
+use crate::keeping::{NameRequest, NamesRequest, QueueRequest};
 use crate::kept::{ChangeReport, FollowReport, KeptReport};
 use crate::report::{PublishReport, ResolveReport};
 use crate::status::StatusReport;
@@ -241,6 +241,14 @@ impl AdminClient {
     /// What the daemon says, or why it cannot be reached.
     pub async fn disown(&self, request: &NamesRequest) -> Result<Vec<FollowReport>, Failure> {
         self.post("disown", request).await
+    }
+
+    /// Stores a record that is to be sent when its time has come.
+    ///
+    /// # Errors
+    /// What the daemon says, or why it cannot be reached.
+    pub async fn queue(&self, request: &QueueRequest) -> Result<KeptReport, Failure> {
+        self.post("queue", request).await
     }
 
     /// Sends a kept name now.

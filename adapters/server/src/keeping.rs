@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
-use ipns_core::Name;
 use ipns_core::key::{SecretKey, Signer};
+use ipns_core::{Name, Timestamp};
 use ipns_store::KeyStore;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Api, find_name, list_keys, load_key, load_signers};
+use crate::api::{Api, decode, find_name, list_keys, load_key, load_signers};
 use crate::failure::{Failure, exit};
 use crate::kept::{ChangeReport, FollowReport, KeptReport};
 use crate::report::PublishReport;
@@ -31,6 +31,18 @@ pub struct NamesRequest {
 pub struct NameRequest {
     /// The name in any spelling, or a local key's name.
     pub name: String,
+}
+
+/// A record that was signed to be sent later.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueueRequest {
+    /// Whose record it is: the name in any spelling, or a local key's name.
+    pub name: String,
+    /// The record, in base64.
+    pub record: String,
+    /// When it is to be sent, as RFC 3339 says times.
+    pub at: String,
 }
 
 impl Api {
@@ -76,6 +88,21 @@ impl Api {
             self.node().add_signer(Arc::new(key));
         }
         Ok(PublishReport::from(&self.node().republish(name).await?))
+    }
+
+    /// Stores a record that is to be sent when its time has come; from then on its name is kept alive.
+    ///
+    /// # Errors
+    /// When the name, the record or the time is none, the record will have ended by then, or too many wait.
+    pub async fn queue(&self, request: QueueRequest) -> Result<KeptReport, Failure> {
+        let QueueRequest { name, record, at } = request;
+        let at: Timestamp =
+            at.parse().map_err(|error| Failure::new(exit::USAGE, "usage", format!("`{at}` is no time: {error}")))?;
+        let record = decode(&record)?;
+        let (_, name) = self.with_keys(move |keys| Ok(find_bare(keys, name))).await?;
+        let name = name?;
+        self.node().queue(name, record, at).await?;
+        Ok(KeptReport::queued(&name, at))
     }
 
     /// Every verified change of a name, from its present record on, until the node stops.

@@ -23,6 +23,7 @@
 //! | `POST /admin/v1/resolve` | [`ResolveRequest`](api::ResolveRequest) | [`ResolveReport`](report::ResolveReport), or one a line with `"stream":true` |
 //! | `POST /admin/v1/watch` | [`NameRequest`](keeping::NameRequest) | [`ChangeReport`](kept::ChangeReport), one a line, until either side ends it |
 //! | `POST /admin/v1/follow`, `unfollow`, `disown` | [`NamesRequest`](keeping::NamesRequest) | list of [`FollowReport`](kept::FollowReport), one of each name |
+//! | `POST /admin/v1/queue` | [`QueueRequest`](keeping::QueueRequest) | [`KeptReport`](kept::KeptReport) |
 //! | `POST /admin/v1/republish` | [`NameRequest`](keeping::NameRequest) | [`PublishReport`](report::PublishReport) |
 //! | `GET /admin/v1/list` | | list of [`KeptReport`](kept::KeptReport): own and followed names, queued records |
 //! | `POST /admin/v1/dht` | [`DhtRequest`](dht::DhtRequest) | list of [`DhtReport`](dht::DhtReport), one of each DHT |

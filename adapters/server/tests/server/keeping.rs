@@ -1,8 +1,9 @@
 //! The names that are kept alive, through the admin interface.
 
+use data_encoding::BASE64;
 use futures_util::StreamExt;
 use ipns_server::api::PublishRequest;
-use ipns_server::keeping::{NameRequest, NamesRequest};
+use ipns_server::keeping::{NameRequest, NamesRequest, QueueRequest};
 use ipns_server::kept::KeptKind;
 use ipns_server::{KeyRequest, exit};
 
@@ -44,9 +45,18 @@ async fn names_are_followed_sent_listed_and_let_go() {
     assert_eq!(client.status().await.unwrap().followed, 1);
 
     let (later, bytes) = record(5);
-    world.node.queue(later, bytes, "2099-01-01T00:00:00Z".parse().unwrap()).await.unwrap();
+    let at = "2099-01-01T00:00:00Z";
+    let mut queue =
+        QueueRequest { name: later.to_string(), record: BASE64.encode(&bytes), at: "2999-01-01T00:00:00Z".into() };
+    let late = client.queue(&queue).await.unwrap_err();
+    assert_eq!((late.error.code.as_str(), late.exit), ("queued_too_late", exit::INVALID));
+    queue.at = "tomorrow".into();
+    assert_eq!(client.queue(&queue).await.unwrap_err().error.code, "usage");
+    queue.at = at.into();
+    let queued = client.queue(&queue).await.unwrap();
+    assert_eq!((&queued.name, queued.kind, queued.next.as_deref()), (&later.to_string(), KeptKind::Queued, Some(at)));
     let list = client.list().await.unwrap();
-    assert_eq!((list[1].kind, list[1].next.as_deref()), (KeptKind::Queued, Some("2099-01-01T00:00:00Z")));
+    assert_eq!((list[1].kind, list[1].next.as_deref()), (KeptKind::Queued, Some(at)));
 
     assert!(!client.disown(&names(&[&key.name])).await.unwrap()[0].changed, "it is no own name");
     assert!(client.unfollow(&names(&[&key.name])).await.unwrap()[0].changed);
