@@ -11,7 +11,7 @@ use ipns_core::routing::Router;
 use ipns_core::{Name, Value};
 use ipns_libp2p::{BridgeConfig, bridge};
 use ipns_store::MemoryStore;
-use ipns_tokio::{Handle, Node, NodeConfig};
+use ipns_tokio::{Handle, Node};
 use libp2p::identity::Keypair;
 use tokio::time::{sleep, timeout};
 
@@ -19,6 +19,7 @@ use crate::dice::Dice;
 use crate::failure::Failure;
 use crate::kad::{Kad, KadSwarm};
 use crate::network::TICK;
+use crate::runtimes::On;
 
 /// The time that kad gives a query unless it is told otherwise.
 pub(crate) const KAD_QUERY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,8 +31,12 @@ const LONG: Duration = Duration::from_secs(120);
 /// Whose DHT it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// This engine's, with the network of `ipns-tokio`.
-    Ipns,
+    /// This engine's, with the network of a runtime's adapter.
+    Ipns {
+        on: On,
+        /// What it is called, since it may race on several runtimes.
+        label: &'static str,
+    },
     /// libp2p-kad, by the bridge.
     Kad {
         /// Whether a publish looks for a newer record first, as this engine's always does.
@@ -44,7 +49,7 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) fn label(self) -> &'static str {
         match self {
-            Self::Ipns => "ipns",
+            Self::Ipns { label, .. } => label,
             Self::Kad { .. } => "libp2p-kad",
         }
     }
@@ -169,14 +174,12 @@ impl Member {
     ) -> Result<Self, Failure> {
         let builder = Node::builder(MemoryStore::new()).seed(seed);
         let member = match kind {
-            Kind::Ipns => {
+            Kind::Ipns { on, .. } => {
                 let key = SecretKey::generate(KeyType::Ed25519, identity, 0)?;
                 let peer = key.public_key().to_name().to_peer_id();
                 let seeds = entrances.to_vec();
                 let config = dht::Config { mode: Mode::Client, seeds, ..dht::Config::custom(peer, PUBLIC_PROTOCOL) };
-                let builder = builder.router(Router::dht("dht", config));
-                let (node, _) = ipns_tokio::spawn_with_network(builder, NodeConfig::default(), &key).await?;
-                Self { node, kad: None }
+                Self { node: on.spawn(builder.router(Router::dht("dht", config)), &key).await?, kad: None }
             }
             Kind::Kad { reads, records } => {
                 let config = BridgeConfig { get_records: records, ..BridgeConfig::default() };

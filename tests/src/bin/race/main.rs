@@ -5,22 +5,26 @@
 //! its address is the only one that is known. A dead server takes connections and never answers, so that whoever dials
 //! it waits as long as it waits for anybody.
 //!
-//! Two nodes race for each side, one publishes and one resolves:
+//! Two nodes race for each contestant, one publishes and one resolves:
 //!
 //! - `ipns`: this engine's DHT client with the defaults of `NodeConfig`. Connections stay open for 60 s when idle, 192 of
-//!   them at most; a dial may take 5 s; a publish is a success with 10 acks.
+//!   them at most; a dial may take 5 s; a publish is a success with 10 acks. With `--runtimes tokio,smol,async-std` there
+//!   is one on each of these runtimes, all in the same network, and the report says how they compare to the first.
 //! - `libp2p-kad`: `kad::Behaviour` in a client's swarm with the defaults of libp2p, by the bridge of `ipns-libp2p`.
 //!   Connections stay open for 10 s when idle; a dial and a question may take 10 s each, a query 60 s; the table is
 //!   refreshed every 5 min. A put waits for all 20 peers. A get ends with 16 records, where kad of itself would ask on
 //!   (`--kad-records 0`). Its publisher looks for no newer record first, unless it is told to by `--kad-reads`: that is
 //!   less work than this engine does, and what applications of libp2p-kad do today.
 //!
-//! Both join through the same servers and then look up the same number of random keys: routing tables, and what each
+//! All join through the same servers and then look up the same number of random keys: routing tables, and what each
 //! knows of round trips and of dead peers, are warm. Names are fresh: no record is known to anyone. Operations run one
 //! at a time, and the next begins when nothing of the last is under way. Connections are as each side has kept them, or,
 //! with `--cold`, all closed before each operation, as it is in a network of thousands where hardly any server has been
 //! met of late. A network of a few hundred is small: routing tables know much of it, and more of its dead the longer it
 //! runs.
+//!
+//! All of it goes over TCP. Servers, proxies and libp2p-kad run on tokio, whose threads a contestant on tokio shares; smol
+//! and async-std have threads of their own, as many as by default (`SMOL_THREADS`, `ASYNC_STD_THREAD_COUNT`).
 //!
 //! A connection to a server is four sockets: `ulimit -n` must allow some thousands.
 
@@ -37,6 +41,7 @@ mod pipe;
 mod proxy;
 mod report;
 mod rounds;
+mod runtimes;
 mod shares;
 
 use std::process::ExitCode;
@@ -48,7 +53,8 @@ use contestant::{Contestant, Kind};
 use dice::Dice;
 use failure::Failure;
 use network::{Network, Plan};
-use report::{Ratio, Report, Row, Setting};
+use report::{Further, Ratio, Report, Row, Setting};
+use runtimes::Runtimes;
 
 /// Publishes and resolves with this engine and with libp2p-kad in the same network of real servers, and compares.
 #[derive(Parser)]
@@ -60,7 +66,10 @@ struct Args {
     /// The share of all servers that are dead and still in routing tables, from 0 to 0.9
     #[arg(long, default_value = "0.10", value_parser = share)]
     dead: f64,
-    /// How many names each side publishes and resolves
+    /// The runtimes that this engine races on, each as a contestant of its own: some of tokio, smol and async-std
+    #[arg(long, default_value = "tokio", value_name = "LIST")]
+    runtimes: Runtimes,
+    /// How many names each contestant publishes and resolves
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
     /// What the network, the round trips and the names are drawn from
@@ -141,7 +150,8 @@ async fn run(args: &Args) -> Result<Report, Failure> {
     let entrances = network.entrances(ENTRANCES, &mut Dice::new(args.seed, ENTRANCE));
     let mut dice = Dice::new(args.seed, CONTESTANTS);
     let mut contestants = Vec::new();
-    for kind in [Kind::Ipns, Kind::Kad { reads: args.kad_reads, records: args.kad_records as usize }] {
+    let ours = args.runtimes.labelled().map(|(on, label)| Kind::Ipns { on, label });
+    for kind in ours.chain([Kind::Kad { reads: args.kad_reads, records: args.kad_records as usize }]) {
         let begun = Instant::now();
         contestants.push(Contestant::start(kind, &entrances, args.warm_up as usize, &mut dice).await?);
         eprintln!("{} is warm after {:.1} s", kind.label(), begun.elapsed().as_secs_f64());
@@ -154,7 +164,7 @@ async fn run(args: &Args) -> Result<Report, Failure> {
     let cpu = used.zip(cpu::used()).map(|(before, after)| (after - before).as_secs_f64());
     let rows: Vec<Row> =
         contestants.iter().zip(&laps).map(|(contestant, laps)| Row::of(contestant.kind.label(), laps)).collect();
-    let [ipns, kad] = &rows[..] else { return Err("there are not two sides".into()) };
+    let [first, further @ .., kad] = &rows[..] else { return Err("there are not two sides".into()) };
     Ok(Report {
         setting: Setting {
             nodes: plan.nodes,
@@ -169,7 +179,8 @@ async fn run(args: &Args) -> Result<Report, Failure> {
             kad_reads: args.kad_reads,
             kad_records: args.kad_records,
         },
-        ratio: Ratio::of(kad, ipns),
+        ratio: Ratio::of(kad, first),
+        runtimes: further.iter().map(|row| Further::of(row, first)).collect(),
         contestants: rows,
         cpu: cpu.map(|used| used / elapsed.as_secs_f64() / cores),
         seconds: elapsed.as_secs_f64(),

@@ -1,4 +1,4 @@
-//! The network that both race in: servers of libp2p-kad, each at the end of its long way, some of them dead.
+//! The network that all race in: servers of libp2p-kad, each at the end of its long way, some of them dead.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -12,8 +12,11 @@ use crate::shares::Spread;
 pub(crate) struct Report {
     pub(crate) setting: Setting,
     pub(crate) contestants: Vec<Row>,
-    /// How many times as long kad takes as this engine.
+    /// How many times as long kad takes as this engine, on the first of its runtimes.
     pub(crate) ratio: Ratio,
+    /// How many times as long this engine takes on each further runtime as on the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) runtimes: Vec<Further>,
     /// The share of all cores that the process used during the race; a busy machine would measure itself.
     pub(crate) cpu: Option<f64>,
     /// How long the race took, in seconds.
@@ -78,6 +81,14 @@ pub(crate) struct Ratio {
     resolve: Spread,
 }
 
+/// A further runtime beside the first.
+#[derive(Serialize)]
+pub(crate) struct Further {
+    contestant: &'static str,
+    #[serde(flatten)]
+    ratio: Ratio,
+}
+
 impl Costs {
     fn of<'a>(costs: impl Iterator<Item = &'a Cost> + Clone) -> Self {
         let spread = |of: fn(&Cost) -> u64| Spread::of(costs.clone().map(|cost| of(cost) as f64));
@@ -116,17 +127,31 @@ impl Row {
 }
 
 impl Ratio {
-    pub(crate) fn of(kad: &Row, ipns: &Row) -> Self {
+    pub(crate) fn of(row: &Row, first: &Row) -> Self {
         Self {
-            publish: kad.publish.seconds.over(ipns.publish.seconds),
-            first: kad.resolve.first.over(ipns.resolve.first),
-            resolve: kad.resolve.seconds.over(ipns.resolve.seconds),
+            publish: row.publish.seconds.over(first.publish.seconds),
+            first: row.resolve.first.over(first.resolve.first),
+            resolve: row.resolve.seconds.over(first.resolve.seconds),
         }
+    }
+
+    fn write(&self, f: &mut Formatter<'_>, between: [&str; 2], digits: usize) -> fmt::Result {
+        let times = |spread: Spread| format!("{} / {}", number(spread.p50, digits), number(spread.p90, digits));
+        let (publish, first, resolve) = (times(self.publish), times(self.first), times(self.resolve));
+        let [one, other] = between;
+        writeln!(f, "{one} / {other}, at p50 / p90: publish {publish}, first value {first}, resolve {resolve}")
     }
 }
 
+impl Further {
+    pub(crate) fn of(row: &Row, first: &Row) -> Self {
+        Self { contestant: row.contestant, ratio: Ratio::of(row, first) }
+    }
+}
+
+const NAME: &str = "CONTESTANT";
 const HEAD: &str = "\
-CONTESTANT | PUBLISH s 50/90  ACKS HOLDERS NEAREST RPCs DIALS DEAD     OK | FIRST s 50/90  RESOLVE s 50/90  RPCs DIALS DEAD     OK";
+PUBLISH s 50/90  ACKS HOLDERS NEAREST RPCs DIALS DEAD     OK | FIRST s 50/90  RESOLVE s 50/90  RPCs DIALS DEAD     OK";
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -144,19 +169,18 @@ impl Display for Report {
             if setting.cold { "no connection open at first" } else { "connections kept as by default" },
             setting.seed,
         )?;
-        writeln!(f, "{HEAD}")?;
+        let names = self.contestants.iter().map(|row| row.contestant);
+        let width = names.chain([NAME]).map(str::len).max().unwrap_or(0);
+        writeln!(f, "{NAME:width$} | {HEAD}")?;
         for row in &self.contestants {
-            writeln!(f, "{row}")?;
+            writeln!(f, "{row:width$}")?;
         }
-        let times = |spread: Spread| format!("{} / {}", number(spread.p50, 1), number(spread.p90, 1));
-        let Ratio { publish, first, resolve } = &self.ratio;
-        writeln!(
-            f,
-            "kad / ipns, at p50 / p90: publish {}, first value {}, resolve {}",
-            times(*publish),
-            times(*first),
-            times(*resolve)
-        )?;
+        let first = self.contestants.first().map_or("ipns", |row| row.contestant);
+        self.ratio.write(f, ["kad", first], 1)?;
+        for further in &self.runtimes {
+            // A second digit, because runtimes differ by percents.
+            further.ratio.write(f, [further.contestant, first], 2)?;
+        }
         let cpu = self.cpu.map_or("-".into(), |share| format!("{:.0}%", 100.0 * share));
         write!(f, "{} rounds in {:.0} s, {cpu} of the processors used", setting.rounds, self.seconds)
     }
@@ -167,10 +191,10 @@ impl Display for Row {
         let times = |spread: Spread| format!("{} / {}", number(spread.p50, 2), number(spread.p90, 2));
         let count = |spread: Spread| number(spread.p50, 0);
         let (publish, resolve) = (&self.publish, &self.resolve);
+        f.pad(self.contestant)?;
         write!(
             f,
-            "{:<10} | {:>15} {:>5} {:>7} {:>7} {:>4} {:>5} {:>4} {:>5.1}% | {:>13} {:>16} {:>5} {:>5} {:>4} {:>5.1}%",
-            self.contestant,
+            " | {:>15} {:>5} {:>7} {:>7} {:>4} {:>5} {:>4} {:>5.1}% | {:>13} {:>16} {:>5} {:>5} {:>4} {:>5.1}%",
             times(publish.seconds),
             count(publish.acks),
             count(publish.holders),

@@ -72,7 +72,7 @@ pub(crate) async fn race(
 ) -> Result<Vec<Vec<Lap>>, Failure> {
     let mut laps: Vec<Vec<Lap>> = contestants.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
-        // Who comes first takes turns, in case the other finds the network busier.
+        // Who comes first takes turns, in case the others find the network busier.
         let mut order: Vec<usize> = (0..contestants.len()).collect();
         order.rotate_left(round % contestants.len().max(1));
         let mut publishes = Vec::new();
@@ -123,7 +123,7 @@ fn tell(round: usize, contestant: &Contestant, lap: &Lap) {
         |cost: Cost| format!("{} requests, {} dials, {} of the dead", cost.requests, cost.dials, cost.dead_dials);
     let (publish, resolve) = (&lap.publish, &lap.resolve);
     eprintln!(
-        "{round:>3} {:<10} published in {} ({} acks, {} holders; {}), resolved in {} ({})",
+        "{round:>3} {:<16} published in {} ({} acks, {} holders; {}), resolved in {} ({})",
         contestant.kind.label(),
         seconds(publish.published.took),
         publish.published.acks.map_or("-".into(), |acks| acks.to_string()),
