@@ -103,7 +103,12 @@ fn response(choices: &mut Choices<'_>, request: &Request) -> Result<Response, Rp
     let record = ValueRecord { key: Bytes::copy_from_slice(request.key()), value: bytes.clone(), received: None };
     Ok(match choices.byte() % 10 {
         0 => {
-            return Err(*choices.of(&[RpcError::DialFailed, RpcError::Timeout, RpcError::Reset, RpcError::Unsupported]));
+            return Err(*choices.of(&[
+                RpcError::DialFailed,
+                RpcError::Timeout,
+                RpcError::Reset,
+                RpcError::Unsupported,
+            ]));
         }
         1 => Response::PutValue { record },
         2 => Response::GetProviders { providers: choices.peers(), closer: choices.peers() },
