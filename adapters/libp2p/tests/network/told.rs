@@ -127,7 +127,8 @@ async fn an_address_that_identify_knows_too_is_dialled_once() {
                     dials += 1;
                     None
                 }
-                SwarmEvent::ConnectionClosed { num_established: 0, .. } => Some(()),
+                // One over QUIC that lost the race may still be closing from the round before.
+                SwarmEvent::ConnectionClosed { num_established: 0, .. } if dials > 0 => Some(()),
                 _ => None,
             })
             .await;
