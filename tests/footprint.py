@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What the crates cost a program that uses them: crates, build time, size, memory. Prints the table of README.
+"""What the crates cost a program that uses them: crates, build time, size, memory. Prints a table.
 
-    tests/footprint.py                                  # everything; a cold build each, so an hour on two cores
+    tests/footprint.py                                  # everything; a cold build of each, which takes long
     tests/footprint.py --only core,http --runtime smol  # some of it
     tests/footprint.py --shared-target DIR              # quicker: builds share DIR, and their time is not told
 

@@ -60,7 +60,7 @@ impl HttpClient for Isahc {
         Box::pin(async move {
             let request = timed(request, timeout).map_err(|error| HttpError::Broken(error.to_string()))?;
             let (head, mut body) = client.send_async(request).await.map_err(|error| explain(&error))?.into_parts();
-            let (mut whole, mut chunk) = (BytesMut::new(), vec![0; CHUNK.min(max_body + 1)]);
+            let (mut whole, mut chunk) = (BytesMut::new(), vec![0; CHUNK.min(max_body.saturating_add(1))]);
             loop {
                 let read = body.read(&mut chunk).await.map_err(|error| broken(&error))?;
                 let room = max_body - whole.len();

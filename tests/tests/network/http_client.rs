@@ -16,6 +16,7 @@ on_each_runtime!(
     a_response_is_read,
     a_request_arrives_as_it_was_made,
     a_body_is_bounded,
+    a_body_without_a_bound_is_read,
     a_redirect_is_not_followed,
     failures_are_told_apart,
     a_dropped_request_closes_its_connection,
@@ -81,6 +82,13 @@ async fn a_body_is_bounded(on: On) {
     assert_eq!(get(on, &url, LONG).await.unwrap_err(), HttpError::TooLarge(10));
     let (url, ..) = server(Some(response("500 No", "0123456789x")));
     assert_eq!(get(on, &url, LONG).await.unwrap().body(), "0123456789", "the words of an error are cut");
+}
+
+async fn a_body_without_a_bound_is_read(on: On) {
+    let (url, ..) = server(Some(response("200 OK", "0123456789")));
+    let request = http::Request::get(&url).body(Bytes::new()).unwrap();
+    let response = on.http().send(request, usize::MAX, LONG).await.unwrap();
+    assert_eq!(response.body(), "0123456789");
 }
 
 async fn a_redirect_is_not_followed(on: On) {

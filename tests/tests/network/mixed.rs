@@ -25,9 +25,7 @@ fn thirty_nodes_of_three_runtimes_are_one_network() {
         all_resolve(&nodes, 9, 0).await;
 
         // Six go without a good-bye, two of each runtime; three update what they did not publish first.
-        for stopped in join_all(nodes.drain(..6).map(Ours::stop)).await {
-            drop(stopped);
-        }
+        join_all(nodes.drain(..6).map(Ours::stop)).await;
         for n in 0..3_u8 {
             let updated = nodes[usize::from(n)].publish(n, &format!("/ipfs/bafkqaaa/{n}/new")).await.unwrap();
             assert_eq!(updated.record.sequence(), 1);
