@@ -77,7 +77,7 @@ mod size;
 mod sweep;
 mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod upkeep;

@@ -25,6 +25,8 @@ use crate::time::Now;
 const USUAL_ANSWERS: u32 = 5;
 /// The probability of having missed a newer record at which a get has heard enough.
 const MISS_PROBABILITY: f64 = 1e-3;
+/// The most commands that wait until a server serves.
+const MAX_HELD: usize = 256;
 
 /// What an application asks of the DHTs themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +75,8 @@ struct Node {
     dht: Dht,
     askers: BTreeMap<QueryId, Asker>,
     offered: bool,
+    /// Whom a server wants to reach before it serves: they would take it for a client.
+    held: VecDeque<NetCommand>,
 }
 
 pub(crate) struct Nodes {
@@ -93,7 +97,7 @@ impl Nodes {
                 let (id, mut seed) = (RouterId(index as u16), [0; 32]);
                 random.fill_bytes(&mut seed);
                 let dht = Dht::new((**config).clone(), seed, now);
-                nodes.nodes.insert(id, Node { dht, askers: BTreeMap::new(), offered: false });
+                nodes.nodes.insert(id, Node { dht, askers: BTreeMap::new(), offered: false, held: VecDeque::new() });
                 nodes.drain(id);
             }
         }
@@ -241,6 +245,9 @@ impl Nodes {
     /// Everything that was stored is loaded, or cannot be.
     pub(crate) fn loaded(&mut self, now: Now) {
         self.loaded = true;
+        // Every protocol is offered before the first peer is met, because all of them are offered over one network.
+        let ids: Vec<RouterId> = self.nodes.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.offer(id));
         self.with_all(|_, node| node.dht.loaded(now));
     }
 
@@ -286,15 +293,31 @@ impl Nodes {
         }
     }
 
+    /// Offers a node's protocol, or offers it no longer.
+    fn offer(&mut self, router: RouterId) {
+        let Some(node) = self.nodes.get_mut(&router) else { return };
+        let offers = self.loaded && node.dht.is_server();
+        if offers != node.offered {
+            node.offered = offers;
+            self.outputs.push_back(NodeOutput::Net(NetCommand::Serve { router, serving: offers }));
+            self.outputs.push_back(NodeOutput::Serving(router, offers));
+        }
+    }
+
     /// Passes on what a node wants and says.
     fn drain(&mut self, router: RouterId) {
+        self.offer(router);
         let Some(node) = self.nodes.get_mut(&router) else { return };
+        let holds = !self.loaded && node.dht.is_server();
+        if !holds {
+            self.outputs.extend(node.held.drain(..).map(NodeOutput::Net));
+        }
         while let Some(output) = node.dht.poll_output() {
-            self.outputs.extend(match output {
+            let said = match output {
                 Output::Rpc { id, peer, addresses, request, timeout } => {
-                    Some(NodeOutput::Net(NetCommand::Ask { router, id, peer, addresses, request, timeout }))
+                    node.reach(holds, NetCommand::Ask { router, id, peer, addresses, request, timeout })
                 }
-                Output::Connect { peer, addresses } => Some(NodeOutput::Net(NetCommand::Connect { peer, addresses })),
+                Output::Connect { peer, addresses } => node.reach(holds, NetCommand::Connect { peer, addresses }),
                 Output::Reply { to, response } => Some(NodeOutput::Net(NetCommand::Reply { to, response })),
                 Output::Store(write) => Some(NodeOutput::Store(write)),
                 Output::Event(Event::Health(health)) => Some(NodeOutput::Health(router, health)),
@@ -316,18 +339,25 @@ impl Nodes {
                     }
                     told
                 }
-            });
-        }
-        let offers = self.loaded && node.dht.is_server();
-        if offers != node.offered {
-            node.offered = offers;
-            self.outputs.push_back(NodeOutput::Net(NetCommand::Serve { router, serving: offers }));
-            self.outputs.push_back(NodeOutput::Serving(router, offers));
+            };
+            self.outputs.extend(said);
         }
     }
 }
 
 impl Node {
+    /// Reaches out to a peer, now or when the node serves. What no longer fits has been given up by the node as unanswered.
+    fn reach(&mut self, holds: bool, command: NetCommand) -> Option<NodeOutput> {
+        if !holds {
+            return Some(NodeOutput::Net(command));
+        }
+        if self.held.len() >= MAX_HELD {
+            self.held.pop_front();
+        }
+        self.held.push_back(command);
+        None
+    }
+
     /// What an event of the node is to whoever asked.
     fn tell(&mut self, router: RouterId, event: Event) -> Option<NodeOutput> {
         let query = query_of(&event)?;
@@ -444,4 +474,58 @@ fn is_last(event: &Event) -> bool {
             | Event::Pong { .. }
             | Event::ProvidersDone { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dht::testing::{START, address, peer};
+    use crate::dht::{Config, Mode};
+    use rand_chacha::rand_core::SeedableRng;
+
+    const PROTOCOLS: [&str; 2] = ["/one/kad/1.0.0", "/other/kad/1.0.0"];
+
+    fn nodes(mode: Mode) -> Nodes {
+        let seeds = vec![PeerInfo { id: peer(2), addresses: vec![address(2)] }];
+        let config = |protocol| Config { mode, seeds: seeds.clone(), ..Config::custom(peer(1), protocol) };
+        let routers = PROTOCOLS.map(|protocol| Router::dht(protocol, config(protocol)));
+        Nodes::new(&routers, START, &mut ChaCha8Rng::seed_from_u64(1))
+    }
+
+    fn commands(nodes: &mut Nodes) -> Vec<NetCommand> {
+        let outputs = core::iter::from_fn(|| nodes.poll_output());
+        outputs.filter_map(|output| if let NodeOutput::Net(command) = output { Some(command) } else { None }).collect()
+    }
+
+    /// Whoever is asked by a node that does not say yet that it serves takes it for a client.
+    #[test]
+    fn a_server_meets_nobody_before_it_serves_every_dht() {
+        let mut nodes = nodes(Mode::Server);
+        assert_eq!(commands(&mut nodes), []);
+        nodes.inquire(START, 1, None, &Inquiry::Closest(Bytes::from_static(b"early")));
+        assert_eq!(commands(&mut nodes), []);
+        nodes.loaded(START);
+        let commands = commands(&mut nodes);
+        let serves = |command: &NetCommand| matches!(command, NetCommand::Serve { serving: true, .. });
+        assert!(commands[..2].iter().all(serves), "{commands:?}");
+        let asks =
+            |router| move |command: &NetCommand| matches!(command, NetCommand::Ask { router: of, .. } if *of == router);
+        assert!((0..2).all(|router| commands[2..].iter().any(asks(RouterId(router)))), "{commands:?}");
+    }
+
+    #[test]
+    fn a_client_asks_while_it_loads() {
+        let mut nodes = nodes(Mode::Client);
+        assert!(commands(&mut nodes).iter().any(|command| matches!(command, NetCommand::Ask { .. })));
+    }
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let mut nodes = nodes(Mode::Server);
+        for n in 10..2_000 {
+            let info = PeerInfo { id: peer(n), addresses: vec![address(n)] };
+            nodes.inquire(START, u64::from(n), Some(RouterId(0)), &Inquiry::Ping(info));
+        }
+        assert_eq!(nodes.nodes[&RouterId(0)].held.len(), MAX_HELD);
+    }
 }

@@ -54,6 +54,7 @@ fn quic_is_the_same_on_all_runtimes() {
         }
         for node in &nodes {
             node.stands(Standing::Joined).await;
+            node.until("all others", |dht| dht.health.live >= 5).await;
         }
         for n in 0..3_u8 {
             let published = nodes[usize::from(n)].publish(n, "/ipfs/bafkqaaa").await.unwrap();
