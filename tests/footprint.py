@@ -7,8 +7,8 @@
 
 Each row is a program of its own, generated in a folder that is removed at the end, which depends on the checkout by
 path and has its Cargo.lock and its release profile, stripped. It must print the right value, or the script fails. Its
-store is a map of a few lines, so that no store is counted. Everything it asks is on 127.0.0.1. Linux only: memory is
-read from /proc.
+store is a map of a few lines, or none, so that no store is counted. Everything it asks is on 127.0.0.1. Linux only:
+memory is read from /proc.
 """
 import argparse, contextlib, http.server, json, os, pathlib, re, shutil, subprocess, sys, tempfile, threading, time
 import tomllib
@@ -21,7 +21,7 @@ RUNTIMES = {
     "async-std": ("ipns-async-std", [], "async_std::task::block_on"),
 }
 
-CORE = """
+RECORD = """
 use std::{error::Error, fs};
 
 use ipns_core::record::Checks;
@@ -36,6 +36,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 """
+
+CORE = """
+#[allow(dead_code)]
+#[path = "PLAIN_THREAD"]
+mod plain_thread;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let [url, name] = [1, 2].map(|n| std::env::args().nth(n).unwrap_or_default());
+    println!("value {}", plain_thread::resolve(&url, name.parse()?)?);
+    println!("{}", std::fs::read_to_string("/proc/self/status")?);
+    Ok(())
+}
+""".replace("PLAIN_THREAD", str(ROOT / "core/examples/plain_thread.rs"))
 
 NODE = """
 use std::{collections::BTreeMap, error::Error};
@@ -155,16 +168,23 @@ def the_record():
     return ROOT / "tests/vectors" / row["file"], row["name"], row["expect"]["value"]
 
 
+def spec(dependency):
+    return dependency if isinstance(dependency, dict) else {"version": dependency}
+
+
 def manifest(kind, runtime):
     """The Cargo.toml of a program."""
     text = (ROOT / "Cargo.toml").read_text()
     shared = tomllib.loads(text)["workspace"]["dependencies"]
     needs = {"ipns-core": {"path": str(ROOT / "core")}}
+    if kind == "record":
+        needs["ipns-core"]["default-features"] = False
+    if kind == "core":
+        needs |= {name: spec(shared[name]) for name in ["bytes", "http"]}
     if runtime:
         adapter, features, _ = RUNTIMES[runtime]
         needs[adapter] = {"path": str(ROOT / shared[adapter]["path"]), "default-features": False, "features": [kind]}
-        spec = shared[runtime] if isinstance(shared[runtime], dict) else {"version": shared[runtime]}
-        needs[runtime] = {**spec, "features": features}
+        needs[runtime] = {**spec(shared[runtime]), "features": features}
     inline = lambda table: ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items())
     profile = re.search(r"^\[profile\.release\]\n(?:[^\[].*\n)*", text, re.MULTILINE).group()
     return "\n".join([
@@ -176,7 +196,7 @@ def manifest(kind, runtime):
 
 
 def generate(folder, kind, runtime):
-    source = {"core": CORE, "http": HTTP, "dht": DHT}[kind]
+    source = {"record": RECORD, "core": CORE, "http": HTTP, "dht": DHT}[kind]
     if runtime:
         adapter, _, block_on = RUNTIMES[runtime]
         source = source.replace("ADAPTER", adapter.replace("-", "_")).replace("BLOCK_ON", block_on)
@@ -238,9 +258,9 @@ def dht_server(program, record, name):
 def resident(program, kind):
     """Bytes of memory after the program found the right value."""
     record, name, value = the_record()
-    if kind == "core":
+    if kind == "record":
         said = run([program, record, name], timeout=60)
-    elif kind == "http":
+    elif kind in ("core", "http"):
         with router(record.read_bytes(), name) as url:
             said = run([program, url, name], timeout=60)
     else:
@@ -273,10 +293,15 @@ def measure(folder, kind, runtime, shared):
 def table(rows):
     yield "| program | crates | cold build | binary | memory |"
     yield "|---|---|---|---|---|"
-    what = {"core": "verifies a record", "http": "resolves over HTTP", "dht": "resolves over a DHT"}
+    what = {
+        "record": "verifies a record, `ipns-core` without `std`",
+        "core": "resolves over HTTP, `ipns-core` and a plain thread",
+        "http": "resolves over HTTP",
+        "dht": "resolves over a DHT",
+    }
     mib = lambda size: f"{size / 2**20:.1f} MiB"
     for row in rows:
-        title = what[row["program"]] + (f", {row['runtime']}" if row["runtime"] else ", `ipns-core` alone")
+        title = what[row["program"]] + (f", {row['runtime']}" if row["runtime"] else "")
         took = "" if row["build_seconds"] is None else f"{row['build_seconds']} s"
         yield f"| {title} | {row['crates']} | {took} | {mib(row['binary_bytes'])} | {mib(row['resident_bytes'])} |"
 
@@ -292,7 +317,7 @@ def several(known):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds, runtimes = ["core", "http", "dht"], list(RUNTIMES)
+    kinds, runtimes = ["record", "core", "http", "dht"], list(RUNTIMES)
     parser.add_argument("--only", type=several(kinds), default=kinds, help=f"some of {','.join(kinds)}")
     parser.add_argument("--runtime", type=several(runtimes), default=runtimes, help=f"some of {','.join(runtimes)}")
     parser.add_argument("--shared-target", metavar="DIR", help="build in DIR and keep it; build times are left out")
@@ -301,7 +326,7 @@ def main():
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         for kind in options.only:
-            for runtime in [None] if kind == "core" else options.runtime:
+            for runtime in options.runtime if kind in ("http", "dht") else [None]:
                 rows.append(measure(pathlib.Path(temporary) / PACKAGE, kind, runtime, options.shared_target))
     print(json.dumps(rows, indent=1) if options.json else "\n".join(table(rows)))
 

@@ -82,16 +82,16 @@ pub(crate) struct Resolved {
 }
 
 impl Contestant {
-    /// Starts both nodes, lets them join through the entrances, and warms them up.
+    /// Starts both nodes, lets them join through the entrances, and warms them up by so many lookups.
     pub(crate) async fn start(
         kind: Kind,
         entrances: &[PeerInfo],
-        lookups: usize,
+        (lookups, mut keys): (usize, Dice),
         dice: &mut Dice,
     ) -> Result<Self, Failure> {
         let mut start = |publishes| {
             let (identity, seed) = (dice.bytes(), dice.bytes());
-            let keys = (0..lookups).map(|_| dice.bytes().to_vec()).collect();
+            let keys = (0..lookups).map(|_| keys.bytes().to_vec()).collect();
             async move {
                 let member = Member::start(kind, publishes, entrances, identity, seed).await?;
                 member.warm_up(keys).await?;

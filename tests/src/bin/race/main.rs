@@ -16,8 +16,8 @@
 //!   (`--kad-records 0`). Its publisher looks for no newer record first, unless it is told to by `--kad-reads`: that is
 //!   less work than this engine does, and what applications of libp2p-kad do today.
 //!
-//! All join through the same servers and then look up the same number of random keys: routing tables, and what each
-//! knows of round trips and of dead peers, are warm. Names are fresh: no record is known to anyone. Operations run one
+//! All join through the same servers and then look up the same random keys: routing tables, and what each knows of round
+//! trips and of dead peers, are warm. Names are fresh: no record is known to anyone. Operations run one
 //! at a time, and the next begins when nothing of the last is under way. Connections are as each side has kept them, or,
 //! with `--cold`, all closed before each operation, as it is in a network of thousands where hardly any server has been
 //! met of late. A network of a few hundred is small: routing tables know much of it, and more of its dead the longer it
@@ -52,8 +52,9 @@ use clap::Parser;
 use contestant::{Contestant, Kind};
 use dice::Dice;
 use failure::Failure;
-use network::{Network, Plan};
+use network::{Network, Plan, Tables};
 use report::{Further, Ratio, Report, Row, Setting};
+use rounds::Lap;
 use runtimes::Runtimes;
 
 /// Publishes and resolves with this engine and with libp2p-kad in the same network of real servers, and compares.
@@ -69,10 +70,16 @@ struct Args {
     /// The runtimes that this engine races on, each as a contestant of its own: some of tokio, smol and async-std
     #[arg(long, default_value = "tokio", value_name = "LIST")]
     runtimes: Runtimes,
-    /// How many names each contestant publishes and resolves
+    /// How many names each contestant publishes and resolves in each network
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
-    /// What the network, the round trips and the names are drawn from
+    /// In how many networks, one after the other, each of a seed of its own, with nodes that know nothing of the last
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    networks: u64,
+    /// Leave libp2p-kad out, which takes most of the time, to compare runtimes
+    #[arg(long)]
+    without_kad: bool,
+    /// What the first network, its round trips and the names are drawn from
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The median of the round trips to servers
@@ -117,6 +124,7 @@ const ENTRANCES: usize = 4;
 const ENTRANCE: u64 = 11;
 const CONTESTANTS: u64 = 12;
 const NAMES: u64 = 13;
+const WARM_UP: u64 = 14;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -137,40 +145,24 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<Report, Failure> {
-    let plan = Plan {
-        nodes: args.nodes as usize,
-        dead: args.dead,
-        median: Duration::from_millis(args.median_rtt_ms),
-        sigma: args.sigma,
-        seed: args.seed,
-    };
-    let network = Network::start(&plan).await?;
-    let tables = network.tables().await?;
-    network.lengthen();
-    let entrances = network.entrances(ENTRANCES, &mut Dice::new(args.seed, ENTRANCE));
-    let mut dice = Dice::new(args.seed, CONTESTANTS);
-    let mut contestants = Vec::new();
     let ours = args.runtimes.labelled().map(|(on, label)| Kind::Ipns { on, label });
-    for kind in ours.chain([Kind::Kad { reads: args.kad_reads, records: args.kad_records as usize }]) {
-        let begun = Instant::now();
-        contestants.push(Contestant::start(kind, &entrances, args.warm_up as usize, &mut dice).await?);
-        eprintln!("{} is warm after {:.1} s", kind.label(), begun.elapsed().as_secs_f64());
+    let kad = Kind::Kad { reads: args.kad_reads, records: args.kad_records as usize };
+    let kinds: Vec<Kind> = ours.chain((!args.without_kad).then_some(kad)).collect();
+    let mut all = All { laps: kinds.iter().map(|_| Vec::new()).collect(), ..All::default() };
+    for seed in (args.seed..).take(args.networks as usize) {
+        race_in_one(args, seed, &kinds, &mut all).await?;
     }
-    let (begun, used) = (Instant::now(), cpu::used());
-    let mut names = Dice::new(args.seed, NAMES);
-    let laps = rounds::race(&network, &contestants, args.rounds as usize, args.cold, &mut names).await?;
-    let elapsed = begun.elapsed();
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-    let cpu = used.zip(cpu::used()).map(|(before, after)| (after - before).as_secs_f64());
-    let rows: Vec<Row> =
-        contestants.iter().zip(&laps).map(|(contestant, laps)| Row::of(contestant.kind.label(), laps)).collect();
-    let [first, further @ .., kad] = &rows[..] else { return Err("there are not two sides".into()) };
+    let rows: Vec<Row> = kinds.iter().zip(&all.laps).map(|(kind, laps)| Row::of(kind.label(), laps)).collect();
+    let (ours, kad) = rows.split_at(args.runtimes.len());
+    let [first, further @ ..] = ours else { return Err("nobody races".into()) };
     Ok(Report {
         setting: Setting {
-            nodes: plan.nodes,
-            dead: plan.dead,
-            dead_entries: tables.dead,
-            table_entries: tables.entries,
+            nodes: args.nodes as usize,
+            dead: args.dead,
+            dead_entries: all.tables.iter().map(|tables| tables.dead).sum::<f64>() / args.networks as f64,
+            table_entries: all.tables.iter().map(|tables| tables.entries).sum::<usize>() / args.networks as usize,
+            networks: args.networks,
             rounds: args.rounds as usize,
             seed: args.seed,
             median_rtt_ms: args.median_rtt_ms,
@@ -179,10 +171,58 @@ async fn run(args: &Args) -> Result<Report, Failure> {
             kad_reads: args.kad_reads,
             kad_records: args.kad_records,
         },
-        ratio: Ratio::of(kad, first),
+        ratio: kad.first().map(|kad| Ratio::of(kad, first)),
         runtimes: further.iter().map(|row| Further::of(row, first)).collect(),
         contestants: rows,
-        cpu: cpu.map(|used| used / elapsed.as_secs_f64() / cores),
-        seconds: elapsed.as_secs_f64(),
+        cpu: all.cpu.map(|used| used.as_secs_f64() / all.elapsed.as_secs_f64() / cores),
+        seconds: all.elapsed.as_secs_f64(),
     })
+}
+
+/// What came of all networks.
+struct All {
+    /// In the order of the contestants.
+    laps: Vec<Vec<Lap>>,
+    tables: Vec<Tables>,
+    /// What the races took, and what of the processors.
+    elapsed: Duration,
+    cpu: Option<Duration>,
+}
+
+impl Default for All {
+    fn default() -> Self {
+        Self { laps: Vec::new(), tables: Vec::new(), elapsed: Duration::ZERO, cpu: Some(Duration::ZERO) }
+    }
+}
+
+async fn race_in_one(args: &Args, seed: u64, kinds: &[Kind], all: &mut All) -> Result<(), Failure> {
+    let plan = Plan {
+        nodes: args.nodes as usize,
+        dead: args.dead,
+        median: Duration::from_millis(args.median_rtt_ms),
+        sigma: args.sigma,
+        seed,
+    };
+    let network = Network::start(&plan).await?;
+    all.tables.push(network.tables().await?);
+    network.lengthen();
+    let entrances = network.entrances(ENTRANCES, &mut Dice::new(seed, ENTRANCE));
+    let mut dice = Dice::new(seed, CONTESTANTS);
+    let mut contestants = Vec::new();
+    for &kind in kinds {
+        let begun = Instant::now();
+        let warm_up = (args.warm_up as usize, Dice::new(seed, WARM_UP));
+        contestants.push(Contestant::start(kind, &entrances, warm_up, &mut dice).await?);
+        eprintln!("{} is warm after {:.1} s", kind.label(), begun.elapsed().as_secs_f64());
+    }
+    let (begun, used) = (Instant::now(), cpu::used());
+    let mut names = Dice::new(seed, NAMES);
+    let laps = rounds::race(&network, &contestants, args.rounds as usize, args.cold, &mut names).await?;
+    all.elapsed += begun.elapsed();
+    let used = used.zip(cpu::used()).map(|(before, after)| after - before);
+    all.cpu = all.cpu.zip(used).map(|(before, now)| before + now);
+    for (of_all, laps) in all.laps.iter_mut().zip(laps) {
+        of_all.extend(laps);
+    }
+    Ok(())
 }

@@ -12,14 +12,15 @@ use crate::shares::Spread;
 pub(crate) struct Report {
     pub(crate) setting: Setting,
     pub(crate) contestants: Vec<Row>,
-    /// How many times as long kad takes as this engine, on the first of its runtimes.
-    pub(crate) ratio: Ratio,
+    /// How many times as long kad takes, if it races, as this engine, on the first of its runtimes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ratio: Option<Ratio>,
     /// How many times as long this engine takes on each further runtime as on the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) runtimes: Vec<Further>,
     /// The share of all cores that the process used during the race; a busy machine would measure itself.
     pub(crate) cpu: Option<f64>,
-    /// How long the race took, in seconds.
+    /// How long all rounds took, in seconds.
     pub(crate) seconds: f64,
 }
 
@@ -28,10 +29,14 @@ pub(crate) struct Report {
 pub(crate) struct Setting {
     pub(crate) nodes: usize,
     pub(crate) dead: f64,
-    /// The share of entries of the servers' routing tables that are dead, and how many the median table has.
+    /// The share of entries of the servers' routing tables that are dead, and how many the median table has: the mean of
+    /// all networks.
     pub(crate) dead_entries: f64,
     pub(crate) table_entries: usize,
+    pub(crate) networks: u64,
+    /// In each network.
     pub(crate) rounds: usize,
+    /// Of the first network; each further one has the next.
     pub(crate) seed: u64,
     pub(crate) median_rtt_ms: u64,
     pub(crate) sigma: f64,
@@ -176,13 +181,17 @@ impl Display for Report {
             writeln!(f, "{row:width$}")?;
         }
         let first = self.contestants.first().map_or("ipns", |row| row.contestant);
-        self.ratio.write(f, ["kad", first], 1)?;
+        if let Some(ratio) = &self.ratio {
+            ratio.write(f, ["kad", first], 1)?;
+        }
         for further in &self.runtimes {
             // A second digit, because runtimes differ by percents.
             further.ratio.write(f, [further.contestant, first], 2)?;
         }
         let cpu = self.cpu.map_or("-".into(), |share| format!("{:.0}%", 100.0 * share));
-        write!(f, "{} rounds in {:.0} s, {cpu} of the processors used", setting.rounds, self.seconds)
+        let times =
+            if setting.networks == 1 { String::new() } else { format!(" in each of {} networks", setting.networks) };
+        write!(f, "{} rounds{times}, {:.0} s in all, {cpu} of the processors used", setting.rounds, self.seconds)
     }
 }
 

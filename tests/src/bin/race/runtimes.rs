@@ -33,6 +33,10 @@ impl On {
 pub(crate) struct Runtimes(Vec<On>);
 
 impl Runtimes {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Each with what its contestant is called: tokio goes without saying when it is alone, as by default.
     pub(crate) fn labelled(&self) -> impl Iterator<Item = (On, &'static str)> {
         let alone = self.0 == [On::Tokio];
