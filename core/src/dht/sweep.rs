@@ -52,8 +52,9 @@ struct Area {
     probed: BTreeSet<(Key, Key)>,
     /// Questions that are out and not slow.
     out: BTreeSet<Key>,
-    /// Whether a lookup for somebody of the region is under way.
+    /// Whether a lookup for somebody of the region is under way, and whether one ever was.
     looking: bool,
+    looked: bool,
     /// While it is explored, when that ends; afterwards until when it counts as known.
     until: Duration,
     explored: bool,
@@ -129,6 +130,7 @@ impl Sweep {
             probed: BTreeSet::new(),
             out: BTreeSet::new(),
             looking: false,
+            looked: false,
             until: now + PATIENCE,
             explored: false,
             found: 0,
@@ -281,10 +283,9 @@ impl Area {
             if self.looking || !self.out.is_empty() {
                 return Next::Wait;
             }
-            // Of a region about which nobody could tell anything, somebody near it may.
-            if self.members.is_empty() && self.asked.is_empty() {
-                self.looking = true;
-                self.asked.insert(self.region.key);
+            // Of a region where nobody is known who answers, somebody near it may tell.
+            if self.members.is_empty() && !self.looked {
+                (self.looking, self.looked) = (true, true);
                 return Next::Lookup;
             }
             if let Some((part, peer)) = self.next_probe() {
@@ -299,7 +300,8 @@ impl Area {
         }
         self.explored = true;
         self.found = self.members.len();
-        self.until = now + FRESH;
+        // Where nobody was found, the next record looks anew.
+        self.until = if self.members.is_empty() { now } else { now + FRESH };
         self.heard.clear();
         self.asked.clear();
         self.probed.clear();
@@ -387,6 +389,31 @@ mod tests {
         assert_eq!(sweep.nearest(NOW, &target, 20), Some(nearest));
         assert_eq!(sweep.nearest(NOW + FRESH, &target, 20), None, "it has to be explored anew");
         assert_eq!(sweep.nearest(NOW, &target.prefix(1).flipped(), 20), None, "another region");
+    }
+
+    #[test]
+    fn where_those_that_are_known_have_gone_others_are_looked_for() {
+        let mut sweep = Sweep::default();
+        let target = Key::of(b"target");
+        let region = Region { key: target.prefix(3), bits: 3 };
+        let gone: Vec<u32> = (0..1000).filter(|n| region.contains(&key(*n))).take(2).collect();
+        wait(&mut sweep, &target, 3, 0, &gone);
+        let (asked, records) = explore(&mut sweep, 1000, &gone);
+        assert!(asked.len() > 100 && records.len() == 1, "{asked:?}");
+        assert_eq!(sweep.nearest(NOW, &target, 20).unwrap().len(), 20);
+    }
+
+    #[test]
+    fn where_nobody_is_found_the_next_record_looks_anew() {
+        let mut sweep = Sweep::default();
+        let target = Key::of(b"target");
+        for number in 0..2 {
+            wait(&mut sweep, &target, 3, number, &[]);
+            let Some(Need::Lookup(id, _)) = sweep.next(NOW, 20) else { panic!("nobody is looked for") };
+            sweep.looked(id, Vec::new());
+            assert!(matches!(sweep.next(NOW, 20), Some(Need::Send(_, records)) if records.len() == 1));
+            assert_eq!(sweep.nearest(NOW, &target, 20), None);
+        }
     }
 
     #[test]
