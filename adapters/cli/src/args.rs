@@ -109,7 +109,7 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Send kept names now; an own one that has less than half of its lifetime left is signed anew
+    /// Send kept names now; an own one that would have less than half of its lifetime left at its next turn is signed anew
     Republish {
         /// The names in any spelling, or local keys' names [default: all own and followed ones]
         #[arg(value_name = "NAME")]

@@ -73,6 +73,8 @@ pub struct Did {
     pub others: u64,
     /// Whom it dialled, and how often each.
     pub dials: BTreeMap<u32, u32>,
+    /// How many of these dials were to send a record, or to ask servers for their own neighbours, as a sweep does.
+    pub sweeping: u64,
 }
 
 pub(crate) struct Host {

@@ -1,5 +1,6 @@
 //! A node that keeps very many names alive, for days, in a large DHT whose servers come and go.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipns_core::dht::{self, Key, Mode, PeerInfo};
@@ -60,6 +61,9 @@ pub struct Round {
     pub dials: u64,
     /// Servers that were dialled.
     pub dialled: u64,
+    /// Dials for the sweep itself: to explore a region, or to send a record. The others are for staying in the DHT, and
+    /// for looking whether there is a newer record.
+    pub sweeping: u64,
     /// Records that were sent in the busiest hundredth of the round.
     pub peak: u64,
 }
@@ -77,7 +81,7 @@ pub struct Kept {
     /// were looked at, in order.
     pub holders: Vec<usize>,
     /// Why names were not sent, and how often.
-    pub failures: std::collections::BTreeMap<String, u64>,
+    pub failures: BTreeMap<String, u64>,
     /// The size of a record in bytes.
     pub record: u64,
     /// How many events there were.
@@ -108,12 +112,13 @@ pub fn keep(setting: &Setting, seed: u64, mut loaded: impl FnMut(bool), mut tell
     world.take_did(keeper);
     while world.now() < end {
         let mut round = Round::default();
-        let mut dials = std::collections::BTreeMap::<u32, u32>::new();
+        let mut dials = BTreeMap::<u32, u32>::new();
         for _ in 0..WINDOWS {
             world.run_for(setting.interval / WINDOWS);
             let did = world.take_did(keeper);
             round.puts += did.puts;
             round.others += did.others;
+            round.sweeping += did.sweeping;
             round.peak = round.peak.max(did.puts);
             did.dials.into_iter().for_each(|(to, count)| *dials.entry(to).or_default() += count);
             if world.now() >= next_sample {
@@ -218,7 +223,8 @@ fn disk(setting: &Setting, seed: u64, kept: &mut Kept) -> (Vec<Write>, Vec<Secre
     let (mut writes, mut keys) = (Vec::new(), Vec::new());
     for n in 0..setting.names {
         let followed = setting.is_followed(n);
-        let lives = if followed { setting.time * 2 } else { LIFETIME };
+        // With a round more than they are signed for none has to be sent before its turn, and all are in step at once.
+        let lives = if followed { setting.time * 2 } else { LIFETIME + setting.interval };
         let (key, record) = make(seed, n, start + lives);
         kept.record = record.as_bytes().len() as u64;
         let (name, record) = (record.name().to_bytes(), record.as_bytes().clone());

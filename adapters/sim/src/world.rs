@@ -215,6 +215,7 @@ impl World {
     pub fn set_server(&mut self, server: NodeId, up: bool) {
         self.servers.set_up(server.0, up);
         if !up {
+            self.servers.forget(server.0);
             self.disconnect(server.0);
         }
     }
@@ -581,6 +582,10 @@ impl World {
         let to = to.filter(|to| !self.is_cut(n, *to));
         let open = to.is_some_and(|to| self.is_open(n, to));
         let dialled = to.filter(|to| self.is_up(NodeId(*to)) && (open || self.is_at(*to, addresses)));
+        if !open && !self.is_passive(n) {
+            let sweeps = matches!(request, Request::PutValue { .. }) || request.key()[..] == peer.to_bytes();
+            self.hosts[n].did.sweeping += u64::from(sweeps);
+        }
         let Some(to) = dialled else {
             if let Some(to) = to {
                 self.note_dial(n, to);

@@ -42,6 +42,21 @@ fn every_name_is_sent_once_a_round_and_found_by_others_although_servers_come_and
 }
 
 #[test]
+fn each_server_is_dialled_once_a_round_although_its_region_takes_minutes() {
+    let servers = Servers { churn: Some(Churn::default()), ..Servers::new(5_000).dead(0.10) };
+    let setting = Setting { servers, interval: 8 * HOUR, time: 16 * HOUR, followed: 0, ..setting(8_000) };
+    let kept = keep(&setting, 5, |_| {}, |_, _| {});
+    assert_eq!((kept.rounds.len(), kept.failures.len()), (2, 0));
+    // In the first they are sent in another order, because the size of the network is not known yet.
+    for round in &kept.rounds[1..] {
+        assert!(round.sent.abs_diff(8_000) <= 20, "each once: {round:?}");
+        assert!(round.peak * 100 <= round.puts * 2, "no burst: {round:?}");
+        assert!(round.sweeping <= round.dialled * 12 / 10, "{round:?}");
+    }
+    assert!(kept.resolves >= 60 && kept.missed == 0, "{kept:?}");
+}
+
+#[test]
 fn one_after_the_other_takes_seconds_a_name() {
     let each = one_by_one(Classic::Go, &setting(1), 5, 10);
     assert!((2.0..15.0).contains(&each.as_secs_f64()), "{each:?}");

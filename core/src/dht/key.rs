@@ -96,6 +96,11 @@ impl Key {
         self.distance(&Self::LOWEST).share()
     }
 
+    /// Where its lower half is, as a share of all there are: of keys that begin alike, too, these are spread evenly.
+    pub(crate) fn share_of_low(&self) -> f64 {
+        self.0.low as f64 / 2_f64.powi(128)
+    }
+
     /// The 32 bytes, big-endian.
     pub fn to_bytes(self) -> [u8; 32] {
         self.0.to_bytes()

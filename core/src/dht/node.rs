@@ -78,6 +78,7 @@ pub struct Dht {
     /// Walks that a put may follow.
     held: BTreeMap<Name, QueryId>,
     pub(super) size: Size,
+    pub(super) bits_of_region: Option<u32>,
     pub(super) crawl: Crawl,
     pub(super) sweep: Sweep,
     pub(super) bootstrap: Bootstrap,
@@ -121,6 +122,7 @@ impl Dht {
             own: Own::default(),
             held: BTreeMap::new(),
             size: Size::default(),
+            bits_of_region: None,
             crawl: Crawl::new(config.crawl, book),
             sweep: Sweep::default(),
             rpcs: Rpcs::new(),

@@ -137,9 +137,14 @@ impl Dht {
         }
     }
 
-    /// How many leading bits the keys of a region share, once the size of the network is known.
-    pub(super) fn bits_of_region(&self, now: Duration) -> Option<u32> {
-        self.size.estimate(now).map(bits_of_region)
+    /// How many leading bits the keys of a region share, once the size of the network is known. It stays the same while it
+    /// is about right: whoever goes through region after region is not to have them change under way.
+    pub(crate) fn bits_of_region(&mut self, now: Duration) -> Option<u32> {
+        let bits = bits_of_region(self.size.estimate(now)?);
+        if self.bits_of_region.is_none_or(|before| before.abs_diff(bits) > 1) {
+            self.bits_of_region = Some(bits);
+        }
+        self.bits_of_region
     }
 
     /// Explores regions, and sends what waited for them.

@@ -11,7 +11,7 @@ use crate::dht::Key;
 use crate::name::Name;
 use crate::time::{Now, Timestamp};
 
-use super::kept::Entry;
+use super::kept::{Entry, Kind};
 
 /// How a node keeps names alive. [`Default`] is what most want.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +55,11 @@ const RECOVERY_PAUSE: Duration = Duration::from_secs(60);
 const LOOK_GAP: Duration = Duration::from_secs(2);
 /// No followed name is looked up more often.
 const SHORTEST_LOOK: Duration = Duration::from_secs(60);
-/// However short a followed record has still to live, it is sent this share of an interval apart.
+/// However short a followed record has still to live, it is sent this share of an interval apart, and an own one that
+/// comes into step with the others.
 const SHORTEST_SHARE: u32 = 16;
+/// Shares of the key space are no finer than this.
+const MAX_REGION_BITS: u32 = 32;
 /// However short a life its owner chose, a name is sent this far apart.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -64,6 +67,8 @@ pub(crate) struct Schedule {
     how: Keeping,
     /// Where the hand was at the beginning of time, as a share of the key space.
     phase: f64,
+    /// How many leading bits the keys of a region share, of names that are sent together.
+    region: Option<u32>,
     due: BTreeSet<(Duration, Name)>,
     /// When the next one may begin, however many are due.
     gate: Duration,
@@ -84,7 +89,16 @@ impl Schedule {
             parallelism: how.parallelism.max(1),
             ..how
         };
-        Self { how, phase, due: BTreeSet::new(), gate: Duration::ZERO, running: 0, seen: now, recovers: Duration::ZERO }
+        Self {
+            how,
+            phase,
+            region: None,
+            due: BTreeSet::new(),
+            gate: Duration::ZERO,
+            running: 0,
+            seen: now,
+            recovers: Duration::ZERO,
+        }
     }
 
     pub(crate) fn how(&self) -> &Keeping {
@@ -138,15 +152,11 @@ impl Schedule {
         if !entry.has_record() {
             return now.monotonic;
         }
-        let interval = self.how.interval;
         let Some(sent) = entry.sent else {
             let fresh = entry.failures == 0;
             return now.monotonic + if fresh { GRACE } else { self.behind(now.wall, name, count) };
         };
-        let mut turn = self.pass(name, sent + interval / 2);
-        if !entry.is_expired(now.wall) {
-            turn = turn.min(sent + self.half(entry, sent));
-        }
+        let turn = self.again(now.wall, name, entry, sent);
         if turn <= now.wall {
             return now.monotonic + self.behind(now.wall, name, count);
         }
@@ -155,6 +165,27 @@ impl Schedule {
             Some(look) => turn.min(look.max(now.monotonic)),
             None => turn,
         }
+    }
+
+    /// When a name that was sent is sent again: as the hand passes it, and before more than half of what was left of the
+    /// record's life is over.
+    fn again(&self, wall: Timestamp, name: &Name, entry: &Entry, sent: Timestamp) -> Timestamp {
+        let interval = self.how.interval;
+        let pass = self.pass(name, sent + interval / 2);
+        let latest = sent + self.half(entry, sent);
+        if pass <= latest || entry.is_expired(wall) {
+            return pass;
+        }
+        // Its region is explored for others then; at a time of its own it would have to be for this one. A record that is
+        // signed for less than two rounds cannot wait for the pass after that, either.
+        let before = pass - interval;
+        let settles = matches!(entry.kind, Kind::Own { lifetime } if lifetime / 2 >= interval);
+        if settles && before >= sent + interval / SHORTEST_SHARE { before.min(latest) } else { latest }
+    }
+
+    /// How long it is until the hand passes a name that is sent now.
+    pub(crate) fn until_pass(&self, now: Timestamp, name: &Name) -> Duration {
+        self.pass(name, now + self.how.interval / 2).saturating_since(now)
     }
 
     /// When somebody is to be asked for a newer record of a followed name, if it is not enough to learn of one when it is
@@ -168,7 +199,7 @@ impl Schedule {
     /// Whether a name is begun only to look for a newer record, because its turn to be sent has not come.
     pub(crate) fn is_look(&self, now: Now, name: &Name, entry: &Entry) -> bool {
         let Some(sent) = entry.sent.filter(|_| entry.failures == 0 && !entry.is_own()) else { return false };
-        now.wall < self.pass(name, sent + self.how.interval / 2) && now.wall < sent + self.half(entry, sent)
+        now.wall < self.again(now.wall, name, entry, sent)
     }
 
     /// Half of what was left of a record's life when it was sent. An own one is signed anew then; a followed one, of which
@@ -200,9 +231,24 @@ impl Schedule {
         now.monotonic + self.behind(now.wall, name, count)
     }
 
-    /// Where the hand passes a name, as a share of a round.
+    /// From now on the hand passes region after region of keys of which so many leading bits are the same, if that is
+    /// known.
+    pub(crate) fn set_region(&mut self, bits: Option<u32>) {
+        self.region = bits;
+    }
+
+    /// Where the hand passes a name, as a share of a round. Of a region it passes the names in no order of theirs: each of
+    /// its servers is then sent something all the time, and no connection to one idles until it closes.
     fn place(&self, name: &Name) -> f64 {
-        (Key::from_digest(name.dht_id()).share() + self.phase).fract()
+        let key = Key::from_digest(name.dht_id());
+        let share = match self.region {
+            Some(bits) => {
+                let regions = (1_u64 << bits.min(MAX_REGION_BITS)) as f64;
+                ((key.share() * regions).floor() + key.share_of_low()) / regions
+            }
+            None => key.share(),
+        };
+        (share + self.phase).fract()
     }
 
     /// Where the hand is.
@@ -228,7 +274,6 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::kept::Kind;
     use crate::key::{KeyType, SecretKey, Signer};
     use crate::record::{Checks, RecordBuilder, Verified};
 

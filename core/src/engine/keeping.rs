@@ -100,7 +100,8 @@ impl Keeping {
         match entry.kind {
             Kind::Own { lifetime } => {
                 let left = entry.rank.1.saturating_since(now);
-                let renews = left <= lifetime / 2;
+                // At its next turn half of its life is to be left still, or that one would have to come sooner.
+                let renews = left.saturating_sub(cx.until_next_turn(&self.name)) <= lifetime / 2;
                 let record = entry.record(&self.name)?;
                 // What the network or another device has is newer: sending ours again would help nobody.
                 if cx.memory.index.outranks(&record) {

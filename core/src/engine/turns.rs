@@ -59,8 +59,16 @@ impl Context {
         self.schedule.as_ref().zip(entry).is_some_and(|(schedule, entry)| schedule.is_look(self.now, name, entry))
     }
 
+    /// How long it is until the turn after one that a name has now, if none comes sooner.
+    pub(crate) fn until_next_turn(&self, name: &Name) -> Duration {
+        self.schedule.as_ref().map(|schedule| schedule.until_pass(self.now.wall, name)).unwrap_or_default()
+    }
+
     /// Gives a name its turn by what is known of it.
     pub(crate) fn give_turn(&mut self, name: &Name) {
+        if let Some(schedule) = &mut self.schedule {
+            schedule.set_region(self.nodes.bits_of_region(self.now));
+        }
         let (count, followed) = (self.memory.kept.len(), self.memory.kept.followed());
         if let (Some(schedule), Some(entry)) = (&mut self.schedule, self.memory.kept.get_mut(name)) {
             let turn = schedule.turn(self.now, name, entry, count, followed);

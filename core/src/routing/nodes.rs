@@ -109,6 +109,11 @@ impl Nodes {
         self.nodes.values().next().map(|node| crate::dht::Key::of_peer(&node.dht.config().local).share())
     }
 
+    /// How many leading bits the keys of a region of the first of its DHTs share, once that is known.
+    pub(crate) fn bits_of_region(&mut self, now: Now) -> Option<u32> {
+        self.nodes.values_mut().next()?.dht.bits_of_region(now.monotonic)
+    }
+
     /// Runs a call; its updates follow in the outputs.
     pub(crate) fn start(&mut self, now: Now, call: CallId, router: RouterId, operation: Operation, depth: Depth) {
         let Some(node) = self.nodes.get_mut(&router) else { return };

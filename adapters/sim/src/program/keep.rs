@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Servers do not come and go
     #[arg(long)]
     no_churn: bool,
+    /// The share of servers that lose what they keep when they go, because others come in their place
+    #[arg(long, default_value_t = Churn::default().replaced)]
+    replaced: f64,
     /// How many names go-classic publishes for comparison
     #[arg(long, default_value_t = 100)]
     classic: u32,
@@ -45,7 +48,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let churn = (!args.no_churn).then(Churn::default);
+    let churn = (!args.no_churn).then(|| Churn { replaced: args.replaced, ..Churn::default() });
     let setting = Setting {
         servers: Servers { churn, ..Servers::new(args.servers).dead(args.dead) },
         links: Links::default(),
@@ -66,12 +69,19 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         false => before = resident(),
         true => memory = resident().zip(before).map(|(after, before)| (after.saturating_sub(before)) * 1024),
     };
-    println!("round      sent  failed       PUTs    others  lookups    dials  dialled  busiest 1 % / mean");
+    println!("round      sent  failed       PUTs    others  lookups    dials  dialled  sweeping  busiest 1 % / mean");
     let told = |n: usize, round: &Round| {
         let burst = round.peak as f64 * 100.0 / round.puts.max(1) as f64;
         println!(
-            "{n:>5} {:>9} {:>7} {:>10} {:>9} {:>8} {:>8} {:>8}  {burst:.2}",
-            round.sent, round.failed, round.puts, round.others, round.lookups, round.dials, round.dialled
+            "{n:>5} {:>9} {:>7} {:>10} {:>9} {:>8} {:>8} {:>8} {:>9}  {burst:.2}",
+            round.sent,
+            round.failed,
+            round.puts,
+            round.others,
+            round.lookups,
+            round.dials,
+            round.dialled,
+            round.sweeping
         );
     };
     let kept = keep(&setting, args.seed, loaded, told);

@@ -37,11 +37,15 @@ impl World {
     pub(super) fn on_leave(&mut self, n: u32) {
         let Some(churn) = self.churn else { return };
         self.note(&[10, n.into()]);
-        self.set_server(NodeId(n), false);
+        self.servers.set_up(n, false);
+        self.disconnect(n);
+        if self.servers.is_replaced(n) {
+            self.servers.forget(n);
+        }
         let (len, start) = (u64::from(self.servers.len()), self.chance());
         let comes = (0..len).map(|step| (start.wrapping_add(step) % len) as u32).find(|n| !self.servers.is_up(*n));
         if let Some(comes) = comes {
-            self.set_server(NodeId(comes), true);
+            self.servers.set_up(comes, true);
             let session = churn.session(self.chance());
             self.queue.push(self.now + session, What::Leave(comes));
         }

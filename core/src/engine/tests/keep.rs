@@ -1,6 +1,6 @@
 //! Names that stay alive: sent again in time, signed anew, followed, caught up with, and given up when they end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::event::{Event, PublishError};
 use super::super::io::Input;
@@ -92,6 +92,39 @@ fn a_name_of_a_short_life_never_ends_between_two_turns() {
         let record = world.script("a").held[&name(1)].clone();
         assert!(Checks::at(DAWN + world.now).verify(record, &name(1)).is_ok(), "at {:?}", world.now);
     }
+}
+
+#[test]
+fn a_long_interval_is_kept_although_records_do_not_live_twice_as_long() {
+    let mut world = World::new(1);
+    world.host("a", Script::new());
+    let how = Keeping { interval: 22 * HOUR, ..Keeping::default() };
+    let node = world.node(Config { keep: Some(how), ..config(&["a"]) });
+    for seed in 1..8 {
+        world.publish(node, Publish { lifetime: Some(48 * HOUR), ..publish(seed, 1) }).unwrap();
+    }
+    let mut sent = BTreeMap::<Name, Vec<u64>>::new();
+    for hour in 0..220 {
+        world.pass(HOUR);
+        for event in core::mem::take(&mut world.nodes[node].events) {
+            if let Event::Kept { name, result } = event {
+                assert!(result.is_ok());
+                sent.entry(name).or_default().push(hour);
+            }
+        }
+        for seed in 1..8 {
+            let record = Checks::at(DAWN + world.now).verify(world.script("a").held[&name(seed)].clone(), &name(seed));
+            assert!(record.unwrap().eol() > DAWN + world.now + 20 * HOUR, "{seed} after {hour} h");
+        }
+    }
+    // Whenever the first turn was, all others are when the hand passes: a round apart.
+    for hours in sent.values() {
+        assert!(
+            hours.len() >= 9 && hours.windows(2).all(|turns| (21..=23).contains(&(turns[1] - turns[0]))),
+            "{sent:?}"
+        );
+    }
+    assert_eq!(sent.len(), 7);
 }
 
 #[test]
