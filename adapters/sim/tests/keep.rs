@@ -35,7 +35,7 @@ fn every_name_is_sent_once_a_round_and_found_by_others_although_servers_come_and
     assert_eq!(kept.failures, [].into());
     assert!(last.sent.abs_diff(names.into()) <= 10, "{last:?}");
     assert!(last.puts <= 20 * last.sent, "{last:?}");
-    assert!(last.lookups <= 150, "the table's own upkeep: {last:?}");
+    assert!(kept.rounds.iter().all(|round| round.lookups <= 200), "the table's own upkeep: {:?}", kept.rounds);
     assert!(last.peak * 100 <= last.puts * 2, "no burst: {last:?}");
     assert!(kept.resolves >= 50 && kept.missed == 0, "{kept:?}");
     assert!(kept.holders[0] >= 2 && kept.holders[kept.holders.len() / 2] >= 12, "{:?}", kept.holders);

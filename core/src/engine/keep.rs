@@ -196,9 +196,13 @@ impl Schedule {
         (!entry.is_own() && pause < self.how.interval / 2).then(|| entry.looked.unwrap_or_default() + pause)
     }
 
-    /// Whether a name is begun only to look for a newer record, because its turn to be sent has not come.
-    pub(crate) fn is_look(&self, now: Now, name: &Name, entry: &Entry) -> bool {
-        let Some(sent) = entry.sent.filter(|_| entry.failures == 0 && !entry.is_own()) else { return false };
+    /// Whether a name is begun only to look for a newer record, because its turn to be sent has not come. Where names are
+    /// looked for only when they are sent it never is, also when the hand has come to pass them in another order.
+    pub(crate) fn is_look(&self, now: Now, name: &Name, entry: &Entry, followed: usize) -> bool {
+        if self.look(entry, followed).is_none() {
+            return false;
+        }
+        let Some(sent) = entry.sent.filter(|_| entry.failures == 0) else { return false };
         now.wall < self.again(now.wall, name, entry, sent)
     }
 
@@ -401,7 +405,8 @@ mod tests {
         assert_eq!(turn(1), Duration::from_secs(300), "the default TTL");
         assert_eq!(turn(1000), Duration::from_secs(2000));
         assert!(turn(10_000) >= 2 * HOUR);
-        assert!(schedule.is_look(at, record.name(), &entry));
-        assert!(!schedule.is_look(now(9 * HOUR), record.name(), &entry));
+        assert!(schedule.is_look(at, record.name(), &entry, 1));
+        assert!(!schedule.is_look(at, record.name(), &entry, 10_000));
+        assert!(!schedule.is_look(now(9 * HOUR), record.name(), &entry, 1));
     }
 }

@@ -55,8 +55,9 @@ impl Context {
 
     /// Whether a turn that begins now is only to look for a newer record.
     pub(crate) fn is_look(&self, name: &Name) -> bool {
-        let entry = self.memory.kept.get(name);
-        self.schedule.as_ref().zip(entry).is_some_and(|(schedule, entry)| schedule.is_look(self.now, name, entry))
+        let (entry, followed) = (self.memory.kept.get(name), self.memory.kept.followed());
+        let entry = self.schedule.as_ref().zip(entry);
+        entry.is_some_and(|(schedule, entry)| schedule.is_look(self.now, name, entry, followed))
     }
 
     /// How long it is until the turn after one that a name has now, if none comes sooner.
