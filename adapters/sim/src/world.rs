@@ -48,8 +48,10 @@ pub struct Told {
 /// What was asked about a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// How many questions there were.
+    /// How many questions were sent to somebody.
     pub questions: u64,
+    /// How many were not, because the peer could not be dialled.
+    pub undialled: u64,
     /// The bytes of the questions and of the answers, as protobuf.
     pub bytes: u64,
 }
@@ -574,10 +576,6 @@ impl World {
         timeout: Duration,
     ) -> Option<Duration> {
         let n = asker.node;
-        if asker.counted {
-            self.counted.1.questions += 1;
-            self.counted.1.bytes += request.encode().len() as u64;
-        }
         let to = self.by_peer.get(&peer).copied();
         let to = to.filter(|to| !self.is_cut(n, *to));
         let open = to.is_some_and(|to| self.is_open(n, to));
@@ -585,6 +583,16 @@ impl World {
         if !open && !self.is_passive(n) {
             let sweeps = matches!(request, Request::PutValue { .. }) || request.key()[..] == peer.to_bytes();
             self.hosts[n].did.sweeping += u64::from(sweeps);
+        }
+        if asker.counted {
+            let traffic = &mut self.counted.1;
+            match dialled {
+                Some(_) => {
+                    traffic.questions += 1;
+                    traffic.bytes += request.encode().len() as u64;
+                }
+                None => traffic.undialled += 1,
+            }
         }
         let Some(to) = dialled else {
             if let Some(to) = to {

@@ -17,13 +17,17 @@ pub(crate) struct Row {
     rounds: usize,
     publish: Times,
     publish_ok: f64,
+    /// Questions that reached a peer, and those that did not because it was down.
     publish_rpcs: Spread,
+    publish_undialled: Spread,
     publish_bytes: Spread,
     acks: Spread,
     resolve: Times,
     first: Times,
     resolve_ok: f64,
+    /// Questions that reached a peer, and those that did not because it was down.
     resolve_rpcs: Spread,
+    resolve_undialled: Spread,
     resolve_bytes: Spread,
     /// The share of resolves that missed the newest record.
     missed: f64,
@@ -84,12 +88,14 @@ impl Row {
             publish: Times::of(published.iter().map(|published| published.took)),
             publish_ok: of_all(published.len()),
             publish_rpcs: Spread::of(published.iter().map(|published| published.asked.questions as f64)),
+            publish_undialled: Spread::of(published.iter().map(|published| published.asked.undialled as f64)),
             publish_bytes: Spread::of(published.iter().map(|published| published.asked.bytes as f64)),
             acks: Spread::of(published.iter().map(|published| f64::from(published.acks))),
             resolve: Times::of(resolved.iter().map(|resolved| resolved.took)),
             first: Times::of(resolved.iter().map(|resolved| resolved.first)),
             resolve_ok: of_all(resolved.len()),
             resolve_rpcs: Spread::of(resolved.iter().map(|resolved| resolved.asked.questions as f64)),
+            resolve_undialled: Spread::of(resolved.iter().map(|resolved| resolved.asked.undialled as f64)),
             resolve_bytes: Spread::of(resolved.iter().map(|resolved| resolved.asked.bytes as f64)),
             missed: of_resolved(resolved.iter().filter(|resolved| !resolved.newest).count() as f64),
             claimed: claims.map(of_resolved),
@@ -108,18 +114,20 @@ impl Row {
         let rpcs = |spread: &Spread| format!("{:.0} / {:.0}", spread.p50, spread.p90);
         let kilobytes = |spread: &Spread| format!("{:.0}", spread.p50 / 1000.0);
         format!(
-            "{:>7} {:>4.0}%  {:<12} | {:>21} {:>9} {:>4} {:>8} {:>5.1}% | {:>21} {:>21} {:>9} {:>4} {:>5.1}% {:>7.3}% {:>7}",
+            "{:>7} {:>4.0}%  {:<12} | {:>21} {:>9} {:>7} {:>4} {:>8} {:>5.1}% | {:>21} {:>21} {:>9} {:>7} {:>4} {:>5.1}% {:>7.3}% {:>7}",
             self.servers,
             100.0 * self.dead,
             self.strategy,
             times(&self.publish),
             rpcs(&self.publish_rpcs),
+            rpcs(&self.publish_undialled),
             kilobytes(&self.publish_bytes),
             format!("{:.0} / {:.0}", self.acks.p50, self.acks.p10),
             100.0 * self.publish_ok,
             times(&self.resolve),
             times(&self.first),
             rpcs(&self.resolve_rpcs),
+            rpcs(&self.resolve_undialled),
             kilobytes(&self.resolve_bytes),
             100.0 * self.resolve_ok,
             100.0 * self.missed,
@@ -130,7 +138,7 @@ impl Row {
 
 /// Above the lines of a table.
 pub(crate) const HEAD: &str = "\
-SERVERS  DEAD  STRATEGY     | PUBLISH s 50 / 90 / 99 RPCs50/90   kB acks50/10   ok |  RESOLVE s 50 / 90 / 99  FIRST s 50 / 90 / 99 RPCs50/90   kB    ok   missed claimed";
+SERVERS  DEAD  STRATEGY     | PUBLISH s 50 / 90 / 99 RPCs50/90    DEAD   kB acks50/10   ok |  RESOLVE s 50 / 90 / 99  FIRST s 50 / 90 / 99 RPCs50/90    DEAD   kB    ok   missed claimed";
 
 /// Measures in the worlds of all seeds, on all cores. The result does not depend on how many there are.
 fn worlds(setting: &Setting, seeds: u64) -> Vec<Measured> {
