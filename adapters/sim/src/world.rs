@@ -89,6 +89,8 @@ pub struct World {
     open: BTreeMap<(u32, u32), Range<Duration>>,
     /// Connections that have closed are forgotten when there are more than this.
     most_open: usize,
+    /// Until when dials are under way that will fail.
+    vain: BTreeMap<(u32, u32), Duration>,
     told: Vec<Told>,
     finished: Vec<Finished>,
     /// How many operations classic clients have begun.
@@ -127,6 +129,7 @@ impl World {
             queue: Queue::new(),
             open: BTreeMap::new(),
             most_open: MIN_OPEN,
+            vain: BTreeMap::new(),
             told: Vec::new(),
             finished: Vec::new(),
             classic_ops: 0,
@@ -282,9 +285,10 @@ impl World {
         std::mem::take(&mut self.hosts[node.0].did)
     }
 
-    fn note_dial(&mut self, n: u32, to: u32) {
+    fn note_dial(&mut self, n: u32, to: u32, sweeps: bool) {
         if !self.is_passive(n) {
             *self.hosts[n].did.dials.entry(to).or_default() += 1;
+            self.hosts[n].did.sweeping += u64::from(sweeps);
         }
     }
 
@@ -502,7 +506,7 @@ impl World {
                 let to = self.by_peer.get(&peer).copied();
                 let there = |to: &u32| self.is_up(NodeId(*to)) && self.is_at(*to, &addresses) && !self.is_cut(n, *to);
                 if let Some(to) = to.filter(there) {
-                    self.connect(n, to);
+                    self.connect(n, to, false);
                 }
             }
             NetCommand::Reply { to, response } => {
@@ -544,8 +548,19 @@ impl World {
         }
     }
 
+    /// Counts a dial that will fail, unless one is under way: whoever asks meanwhile waits for the same.
+    fn dial_in_vain(&mut self, n: u32, to: u32, sweeps: bool, wait: Duration) {
+        if self.vain.len() >= MIN_OPEN {
+            self.vain.retain(|_, end| *end > self.now);
+        }
+        if self.vain.get(&(n, to)).is_none_or(|end| *end <= self.now) {
+            self.vain.insert((n, to), self.now + wait);
+            self.note_dial(n, to, sweeps);
+        }
+    }
+
     /// Opens a connection, or keeps one open; returns since when it stands.
-    fn connect(&mut self, n: u32, to: u32) -> Duration {
+    fn connect(&mut self, n: u32, to: u32, sweeps: bool) -> Duration {
         let pair = (n.min(to), n.max(to));
         let stands = match self.open.get(&pair).filter(|connection| connection.end > self.now) {
             Some(connection) => connection.start.max(self.now),
@@ -553,7 +568,7 @@ impl World {
                 let round_trip = self.links.round_trip(self.seed, n, to);
                 let stands = self.now + round_trip.mul_f64(self.links.connect_round_trips);
                 self.queue.push(stands + round_trip / 2, What::Connected(n, to));
-                self.note_dial(n, to);
+                self.note_dial(n, to, sweeps);
                 stands
             }
         };
@@ -580,10 +595,7 @@ impl World {
         let to = to.filter(|to| !self.is_cut(n, *to));
         let open = to.is_some_and(|to| self.is_open(n, to));
         let dialled = to.filter(|to| self.is_up(NodeId(*to)) && (open || self.is_at(*to, addresses)));
-        if !open && !self.is_passive(n) {
-            let sweeps = matches!(request, Request::PutValue { .. }) || request.key()[..] == peer.to_bytes();
-            self.hosts[n].did.sweeping += u64::from(sweeps);
-        }
+        let sweeps = matches!(request, Request::PutValue { .. }) || request.key()[..] == peer.to_bytes();
         if asker.counted {
             let traffic = &mut self.counted.1;
             match dialled {
@@ -595,14 +607,14 @@ impl World {
             }
         }
         let Some(to) = dialled else {
-            if let Some(to) = to {
-                self.note_dial(n, to);
-            }
             let wait = if addresses.is_empty() { Duration::ZERO } else { self.links.dead_dial.min(dial) };
+            if let Some(to) = to {
+                self.dial_in_vain(n, to, sweeps, wait);
+            }
             self.respond(asker, wait, Err(RpcError::DialFailed));
             return None;
         };
-        let stands = self.connect(n, to);
+        let stands = self.connect(n, to, sweeps);
         if self.is_lost() {
             self.respond(asker, timeout, Err(RpcError::Timeout));
             return Some(stands);
