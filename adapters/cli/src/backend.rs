@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use ipns_core::dht::Standing;
 use ipns_core::engine::Event;
 use ipns_core::key::Signer;
@@ -103,9 +104,9 @@ impl Backend {
         last
     }
 
-    pub(crate) async fn list(&self) -> Result<Vec<KeptReport>, Failure> {
+    pub(crate) async fn list(&self) -> Result<BoxStream<'static, Result<KeptReport, Failure>>, Failure> {
         match self {
-            Self::Here(api) => api.list().await,
+            Self::Here(api) => Ok(api.list().map_ok(|part| stream::iter(part).map(Ok)).try_flatten().boxed()),
             Self::Daemon(client) => client.list().await,
         }
     }

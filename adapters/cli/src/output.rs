@@ -61,19 +61,53 @@ pub(crate) fn receipt_line(receipt: &ReceiptReport) -> String {
     format!("{}: {said}{sequence}{attempts} ({} ms)", receipt.router, receipt.ms)
 }
 
-/// Columns, each as wide as its widest cell.
-pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
-    let widths: Vec<usize> = (0..header.len())
-        .map(|column| {
+/// A JSON array on a line, written bit by bit.
+#[derive(Default)]
+pub(crate) struct Array {
+    begun: bool,
+}
+
+impl Array {
+    pub(crate) fn extend(&mut self, items: &[impl Serialize]) -> Result<(), Failure> {
+        let mut text = String::new();
+        for item in items {
+            text.push(if self.begun { ',' } else { '[' });
+            self.begun = true;
+            text += &serde_json::to_string(item).map_err(|error| Failure::new(1, "json", error.to_string()))?;
+        }
+        write(text.as_bytes())
+    }
+
+    pub(crate) fn end(self) -> Result<(), Failure> {
+        line(if self.begun { "]" } else { "[]" })
+    }
+}
+
+/// How wide the columns of a table are.
+pub(crate) struct Columns(Vec<usize>);
+
+impl Columns {
+    /// Each as wide as its widest cell. Rows that come later may have wider ones.
+    pub(crate) fn fit(header: &[&str], rows: &[Vec<String>]) -> Self {
+        let width = |column: usize| {
             let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
             cells.chain([header[column].len()]).max().unwrap_or_default()
-        })
-        .collect();
-    let render = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        };
+        Self((0..header.len()).map(width).collect())
+    }
+
+    /// One row.
+    pub(crate) fn line<'a>(&self, cells: impl IntoIterator<Item = &'a str>) -> String {
+        let padded: Vec<String> =
+            cells.into_iter().zip(&self.0).map(|(cell, width)| format!("{cell:<width$}")).collect();
         padded.join("  ").trim_end().to_owned()
-    };
-    let mut lines = vec![render(&mut header.iter().copied())];
-    lines.extend(rows.iter().map(|row| render(&mut row.iter().map(String::as_str))));
+    }
+}
+
+/// Columns, each as wide as its widest cell.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let columns = Columns::fit(header, rows);
+    let mut lines = vec![columns.line(header.iter().copied())];
+    lines.extend(rows.iter().map(|row| columns.line(row.iter().map(String::as_str))));
     lines.join("\n")
 }

@@ -43,9 +43,9 @@ impl Refusal<QueueError> {
 /// What concerns the kept names. The node does it once they are loaded.
 pub(crate) enum KeepCommand {
     Count(oneshot::Sender<(usize, usize)>),
-    List(oneshot::Sender<Vec<(Name, Own)>>),
+    List(Option<Name>, usize, oneshot::Sender<Vec<(Name, Own)>>),
     Disown(Name, oneshot::Sender<bool>),
-    Followed(oneshot::Sender<Vec<(Name, Followed)>>),
+    Followed(Option<Name>, usize, oneshot::Sender<Vec<(Name, Followed)>>),
     Follow(Name, oneshot::Sender<Result<bool, FollowError>>),
     Unfollow(Name, oneshot::Sender<bool>),
     Queued(oneshot::Sender<Vec<(Name, Timestamp)>>),
@@ -62,12 +62,21 @@ impl Handle {
         self.keep(KeepCommand::Count).await
     }
 
-    /// The names that this node publishes.
+    /// The names that this node publishes, in the order of their bytes: all at once, while which the node does nothing
+    /// else. Of very many take some at a time by [`list_after`](Self::list_after).
     ///
     /// # Errors
     /// When the node has stopped.
     pub async fn list(&self) -> Result<Vec<(Name, Own)>, Stopped> {
-        self.keep(KeepCommand::List).await
+        self.list_after(None, usize::MAX).await
+    }
+
+    /// At most `limit` of the names that this node publishes: the first ones, or those that come after a name.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn list_after(&self, after: Option<Name>, limit: usize) -> Result<Vec<(Name, Own)>, Stopped> {
+        self.keep(|answer| KeepCommand::List(after, limit, answer)).await
     }
 
     /// Forgets that this node publishes a name; says whether it did.
@@ -78,12 +87,21 @@ impl Handle {
         self.keep(|answer| KeepCommand::Disown(name, answer)).await
     }
 
-    /// The names of others that this node keeps alive.
+    /// The names of others that this node keeps alive, in the order of their bytes: all at once, while which the node does
+    /// nothing else. Of very many take some at a time by [`followed_after`](Self::followed_after).
     ///
     /// # Errors
     /// When the node has stopped.
     pub async fn followed(&self) -> Result<Vec<(Name, Followed)>, Stopped> {
-        self.keep(KeepCommand::Followed).await
+        self.followed_after(None, usize::MAX).await
+    }
+
+    /// At most `limit` of the names of others that this node keeps alive: the first ones, or those that come after a name.
+    ///
+    /// # Errors
+    /// When the node has stopped.
+    pub async fn followed_after(&self, after: Option<Name>, limit: usize) -> Result<Vec<(Name, Followed)>, Stopped> {
+        self.keep(|answer| KeepCommand::Followed(after, limit, answer)).await
     }
 
     /// Keeps the name of someone else alive from now on: its newest record is looked for, stored, and sent again and
@@ -132,14 +150,14 @@ impl Node {
             KeepCommand::Count(answer) => {
                 let _ = answer.send(engine.kept());
             }
-            KeepCommand::List(answer) => {
-                let _ = answer.send(engine.own().collect());
+            KeepCommand::List(after, limit, answer) => {
+                let _ = answer.send(engine.own_after(after).take(limit).collect());
             }
             KeepCommand::Disown(name, answer) => {
                 let _ = answer.send(engine.disown(now, &name));
             }
-            KeepCommand::Followed(answer) => {
-                let _ = answer.send(engine.followed().collect());
+            KeepCommand::Followed(after, limit, answer) => {
+                let _ = answer.send(engine.followed_after(after).take(limit).collect());
             }
             KeepCommand::Follow(name, answer) => {
                 let _ = answer.send(engine.follow(now, name));

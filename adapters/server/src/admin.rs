@@ -8,7 +8,7 @@ use axum::extract::{Path, Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{delete, get, post};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use ipns_core::key::{KeyType, Signer};
@@ -213,8 +213,33 @@ async fn republish(State(app): State<App>, request: Request) -> Response<Body> {
     }
 }
 
-async fn list(State(app): State<App>) -> Response<Body> {
-    answer(app.api().list().await)
+/// The list as one document, or, with `?stream=true`, as a line for each name. It is written part by part.
+async fn list(State(app): State<App>, request: Request) -> Response<Body> {
+    let mut parts = app.api().list().boxed();
+    // The status has to wait for the first part.
+    let first = match parts.next().await {
+        Some(Ok(first)) => first,
+        Some(Err(failure)) => return fail(&failure),
+        None => Vec::new(),
+    };
+    let parts = stream::once(async { Ok(first) }).chain(parts);
+    if request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "stream=true")) {
+        return lines(parts.map_ok(|part| stream::iter(part).map(Ok)).try_flatten());
+    }
+    let mut begun = false;
+    let parts = parts.map_ok(move |part| {
+        let items: Vec<String> = part.iter().filter_map(|kept| serde_json::to_string(kept).ok()).collect();
+        let comma = if begun && !items.is_empty() { "," } else { "" };
+        begun |= !items.is_empty();
+        Bytes::from(format!("{comma}{}", items.join(",")))
+    });
+    let edge = |text: &'static str| stream::once(async move { Ok::<_, Failure>(Bytes::from_static(text.as_bytes())) });
+    // A failure breaks the document off, and with it the connection.
+    let mut response = Response::new(Body::from_stream(edge("[").chain(parts).chain(edge("]\n"))));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn dht(State(app): State<App>, request: Request) -> Response<Body> {

@@ -37,8 +37,8 @@ use crate::token::{self, Token};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a daemon may take to say that it is there.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Lists of a million names fit.
-const MAX_BODY: usize = 1 << 30;
+/// Tables and keys.
+const MAX_BODY: usize = 64 << 20;
 /// A report with its record in base64 and all its receipts.
 const MAX_LINE: usize = 1 << 20;
 
@@ -211,12 +211,20 @@ impl AdminClient {
         self.post("resolve", &ResolveRequest { stream: false, ..request.clone() }).await
     }
 
-    /// The names that the daemon keeps alive.
+    /// The names that the daemon keeps alive, own ones first, and the records that wait for their time.
     ///
     /// # Errors
-    /// What the daemon says, or why it cannot be reached.
-    pub async fn list(&self) -> Result<Vec<KeptReport>, Failure> {
-        self.call(Method::GET, "list", None).await?.document().await
+    /// What the daemon says before there is any answer, or why it cannot be reached.
+    pub async fn list(&self) -> Result<BoxStream<'static, Result<KeptReport, Failure>>, Failure> {
+        let answer = self.call(Method::GET, "list?stream=true", None).await?;
+        if !answer.status.is_success() {
+            return Err(answer.document::<KeptReport>().await.err().unwrap_or_else(not_a_daemon));
+        }
+        let kept = stream::try_unfold(Lines::of(answer), |mut lines| async move {
+            let next: Option<KeptReport> = lines.next_or_end().await?;
+            Ok(next.map(|next| (next, lines)))
+        });
+        Ok(kept.boxed())
     }
 
     /// Follows names, at most [`MAX_NAMES`](crate::keeping::MAX_NAMES).
@@ -441,12 +449,17 @@ impl Lines {
     }
 
     async fn next<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
+        self.next_or_end().await?.ok_or_else(|| lost("it broke off"))
+    }
+
+    /// The next line; `None` when the answer has ended as it should.
+    async fn next_or_end<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Failure> {
         let mut searched = 0;
         loop {
             if let Some(end) = self.read[searched..].iter().position(|byte| *byte == b'\n') {
                 let line = self.read.split_to(searched + end + 1);
                 return match serde_json::from_slice(&line).map_err(|_| not_a_daemon())? {
-                    Line::Found(report) => Ok(report),
+                    Line::Found(report) => Ok(Some(report)),
                     Line::Failed(failure) => Err(failure),
                 };
             }
@@ -454,7 +467,9 @@ impl Lines {
             if searched > MAX_LINE {
                 return Err(lost("a line of its answer is too long"));
             }
-            let Some(data) = self.answer.data().await? else { return Err(lost("it broke off")) };
+            let Some(data) = self.answer.data().await? else {
+                return if self.read.is_empty() { Ok(None) } else { Err(lost("it broke off")) };
+            };
             self.read.extend_from_slice(&data);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use ipns_core::key::{SecretKey, Signer};
 use ipns_core::{Name, Timestamp};
 use ipns_store::KeyStore;
@@ -16,6 +16,22 @@ use crate::report::PublishReport;
 
 /// The most names in one request.
 pub const MAX_NAMES: usize = 1000;
+
+/// So many names are listed at once.
+const PART: usize = 1000;
+
+/// Where a list goes on.
+enum Part {
+    /// With own names, of which the keys' names by those of the names are known after the first part.
+    Own {
+        keys: Option<BTreeMap<String, String>>,
+        after: Option<Name>,
+    },
+    Followed {
+        after: Option<Name>,
+    },
+    Queued,
+}
 
 /// Names to follow, or to keep alive no more.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -46,20 +62,48 @@ pub struct QueueRequest {
 }
 
 impl Api {
-    /// The names that are kept alive, own ones first, and the records that wait for their time.
-    ///
-    /// # Errors
-    /// When the node has stopped or the key store cannot be read.
-    pub async fn list(&self) -> Result<Vec<KeptReport>, Failure> {
-        let keys = self.with_keys(list_keys).await?;
-        let keys: BTreeMap<String, String> = keys.into_iter().map(|key| (key.name, key.key)).collect();
+    /// The names that are kept alive, own ones first, and the records that wait for their time: some at a time, so that
+    /// the node does not stand still meanwhile. The first part tells whether there is any answer; the last may be empty.
+    pub fn list(&self) -> impl Stream<Item = Result<Vec<KeptReport>, Failure>> + Send + use<> {
+        let first = Part::Own { keys: None, after: None };
+        stream::try_unfold((self.clone(), Some(first)), |(api, part)| async move {
+            let Some(part) = part else { return Ok(None) };
+            let (kept, next) = api.part(part).await?;
+            Ok(Some((kept, (api, next))))
+        })
+    }
+
+    async fn part(&self, part: Part) -> Result<(Vec<KeptReport>, Option<Part>), Failure> {
         let now = self.now();
-        let (own, followed) = (self.node().list().await?, self.node().followed().await?);
-        let queued = self.node().queued().await?;
-        let own = own.iter().map(|(name, own)| KeptReport::own(name, own, keys.get(&name.to_string()).cloned(), now));
-        let followed = followed.iter().map(|(name, followed)| KeptReport::followed(name, followed, now));
-        let queued = queued.iter().map(|(name, at)| KeptReport::queued(name, *at));
-        Ok(own.chain(followed).chain(queued).collect())
+        Ok(match part {
+            Part::Own { keys, after } => {
+                let keys = match keys {
+                    Some(keys) => keys,
+                    None => self.with_keys(list_keys).await?.into_iter().map(|key| (key.name, key.key)).collect(),
+                };
+                let own = self.node().list_after(after, PART).await?;
+                let key = |name: &Name| keys.get(&name.to_string()).cloned();
+                let kept = own.iter().map(|(name, own)| KeptReport::own(name, own, key(name), now)).collect();
+                let next = match own.last().filter(|_| own.len() == PART) {
+                    Some((last, _)) => Part::Own { keys: Some(keys), after: Some(*last) },
+                    None => Part::Followed { after: None },
+                };
+                (kept, Some(next))
+            }
+            Part::Followed { after } => {
+                let followed = self.node().followed_after(after, PART).await?;
+                let kept = followed.iter().map(|(name, followed)| KeptReport::followed(name, followed, now)).collect();
+                let next = match followed.last().filter(|_| followed.len() == PART) {
+                    Some((last, _)) => Part::Followed { after: Some(*last) },
+                    None => Part::Queued,
+                };
+                (kept, Some(next))
+            }
+            Part::Queued => {
+                let queued = self.node().queued().await?;
+                (queued.iter().map(|(name, at)| KeptReport::queued(name, *at)).collect(), None)
+            }
+        })
     }
 
     /// Follows names, and says of each what became of it.

@@ -25,7 +25,7 @@
 //! | `POST /admin/v1/follow`, `unfollow`, `disown` | [`NamesRequest`](keeping::NamesRequest) | list of [`FollowReport`](kept::FollowReport), one of each name |
 //! | `POST /admin/v1/queue` | [`QueueRequest`](keeping::QueueRequest) | [`KeptReport`](kept::KeptReport) |
 //! | `POST /admin/v1/republish` | [`NameRequest`](keeping::NameRequest) | [`PublishReport`](report::PublishReport) |
-//! | `GET /admin/v1/list` | | list of [`KeptReport`](kept::KeptReport): own and followed names, queued records |
+//! | `GET /admin/v1/list` | | list of [`KeptReport`](kept::KeptReport): own and followed names, queued records; one a line with `?stream=true` |
 //! | `POST /admin/v1/dht` | [`DhtRequest`](dht::DhtRequest) | list of [`DhtReport`](dht::DhtReport), one of each DHT |
 //! | `GET /admin/v1/status` | | [`StatusReport`] |
 //!

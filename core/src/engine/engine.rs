@@ -193,12 +193,22 @@ impl Engine {
 
     /// The names that this node publishes, in the order of their bytes. Empty until [`Event::Restored`].
     pub fn own(&self) -> impl Iterator<Item = (Name, Own)> + '_ {
-        self.cx.memory.kept.iter().filter_map(|(name, entry)| Some((*name, entry.own(self.cx.now, name)?)))
+        self.own_after(None)
+    }
+
+    /// Those of them that come after a name, to see many of them a few at a time.
+    pub fn own_after(&self, name: Option<Name>) -> impl Iterator<Item = (Name, Own)> + '_ {
+        self.cx.memory.kept.after(name).filter_map(|(name, entry)| Some((*name, entry.own(self.cx.now, name)?)))
     }
 
     /// The names of others that this node keeps alive, in the order of their bytes. Empty until [`Event::Restored`].
     pub fn followed(&self) -> impl Iterator<Item = (Name, Followed)> + '_ {
-        self.cx.memory.kept.iter().filter_map(|(name, entry)| Some((*name, entry.followed(self.cx.now, name)?)))
+        self.followed_after(None)
+    }
+
+    /// Those of them that come after a name, to see many of them a few at a time.
+    pub fn followed_after(&self, name: Option<Name>) -> impl Iterator<Item = (Name, Followed)> + '_ {
+        self.cx.memory.kept.after(name).filter_map(|(name, entry)| Some((*name, entry.followed(self.cx.now, name)?)))
     }
 
     /// How many names this node publishes, and how many of others it follows.

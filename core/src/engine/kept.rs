@@ -2,6 +2,7 @@
 //!
 //! There may be a million, so an entry holds the bytes of its record and the little that is asked of it often.
 
+use core::ops::Bound;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -214,6 +215,12 @@ impl KeptNames {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, &Entry)> {
         self.names.iter()
+    }
+
+    /// Those that come after a name in the order of their bytes.
+    pub(crate) fn after(&self, name: Option<Name>) -> impl Iterator<Item = (&Name, &Entry)> {
+        let from = name.map_or(Bound::Unbounded, Bound::Excluded);
+        self.names.range((from, Bound::<Name>::Unbounded))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use futures_util::{StreamExt, TryStreamExt};
 use ipns_server::Failure;
 use ipns_server::kept::KeptReport;
 
@@ -12,21 +13,43 @@ use crate::settings::Settings;
 const HEADER: [&str; 11] =
     ["KEY", "NAME", "KIND", "VALUE", "SEQUENCE", "VALID UNTIL", "LAST SENT", "ACKS", "NEXT", "FAILURES", "LAST ERROR"];
 
+/// Of so many rows at once the columns are made as wide as they have to be, and so many are written at once.
+const ROWS: usize = 1000;
+
 pub(crate) async fn run(settings: &Settings) -> Result<u8, Failure> {
     let backend = Backend::open(&settings.offline()).await?;
-    let kept = backend.list().await;
+    let listed = list(settings, &backend).await;
     backend.close(false).await;
-    let kept = kept?;
+    listed.map(|()| 0)
+}
+
+async fn list(settings: &Settings, backend: &Backend) -> Result<(), Failure> {
+    let mut chunks = backend.list().await?.try_chunks(ROWS);
     if settings.json {
-        output::document(&kept)?;
-        return Ok(0);
+        let mut array = output::Array::default();
+        while let Some(kept) = chunks.next().await {
+            array.extend(&kept.map_err(|broken| broken.1)?)?;
+        }
+        return array.end();
     }
-    if kept.is_empty() {
+    let mut columns = None;
+    while let Some(kept) = chunks.next().await {
+        let rows: Vec<_> = kept.map_err(|broken| broken.1)?.iter().map(row).collect();
+        let columns = match &columns {
+            Some(columns) => columns,
+            None => {
+                let columns = columns.insert(output::Columns::fit(&HEADER, &rows));
+                output::line(columns.line(HEADER))?;
+                columns
+            }
+        };
+        let lines: Vec<String> = rows.iter().map(|row| columns.line(row.iter().map(String::as_str))).collect();
+        output::line(lines.join("\n"))?;
+    }
+    if columns.is_none() {
         let _ = writeln!(std::io::stderr(), "no name yet; publish one, or follow one with `ipns follow NAME`");
-        return Ok(0);
     }
-    output::line(output::table(&HEADER, &kept.iter().map(row).collect::<Vec<_>>()))?;
-    Ok(0)
+    Ok(())
 }
 
 fn row(kept: &KeptReport) -> Vec<String> {

@@ -1,8 +1,9 @@
 //! `ipns republish`.
 
+use std::future::ready;
 use std::io::Write;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use ipns_server::Failure;
 use ipns_server::keeping::NameRequest;
 use ipns_server::kept::KeptKind;
@@ -26,8 +27,8 @@ pub(crate) async fn run(settings: &Settings, names: Vec<String>) -> Result<u8, F
 async fn send(settings: &Settings, backend: &Backend, mut names: Vec<String>) -> Result<u8, Failure> {
     backend.add_signers().await?;
     if names.is_empty() {
-        let kept = backend.list().await?;
-        names = kept.into_iter().filter(|kept| kept.kind != KeptKind::Queued).map(|kept| kept.name).collect();
+        let kept = backend.list().await?.try_filter(|kept| ready(kept.kind != KeptKind::Queued));
+        names = kept.map_ok(|kept| kept.name).try_collect().await?;
         if names.is_empty() {
             let _ = writeln!(std::io::stderr(), "no name yet; publish one, or follow one with `ipns follow NAME`");
         }

@@ -6,7 +6,7 @@ use ipns_server::api::{PublishRequest, PutRequest, ResolveRequest, Wait};
 use ipns_server::{AdminClient, KeyRequest, exit, token::Token};
 
 use crate::raw::{ask, get};
-use crate::world::{VALUE, World, gate, gate_settings, idle, publish_request, record, router_to, soon};
+use crate::world::{VALUE, World, gate, gate_settings, idle, listed, publish_request, record, router_to, soon};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -109,7 +109,7 @@ async fn one_node_publishes_and_another_resolves() {
         assert_eq!(get(relay.addr, &format!("/routing/v1/ipns/{}", key.name)).await.body, record);
     }
 
-    let kept = publisher.list().await.unwrap();
+    let kept = listed(&publisher).await;
     assert_eq!((kept.len(), kept[0].key.as_deref(), kept[0].sequence), (1, Some("blog"), Some(1)));
     let status = publisher.status().await.unwrap();
     assert_eq!((status.pid, status.own, status.stats.published), (std::process::id(), 1, 2));

@@ -2,12 +2,15 @@
 
 use data_encoding::BASE64;
 use futures_util::StreamExt;
+use ipns_core::Name;
+use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_server::api::PublishRequest;
 use ipns_server::keeping::{NameRequest, NamesRequest, QueueRequest};
-use ipns_server::kept::KeptKind;
+use ipns_server::kept::{KeptKind, KeptReport};
 use ipns_server::{KeyRequest, exit};
 
-use crate::world::{VALUE, World, idle, publish_request, record, router_to, soon};
+use crate::raw::ask;
+use crate::world::{VALUE, World, idle, listed, publish_request, record, router_to, soon};
 
 const OTHER: &str = "/ipfs/bafkqaaa";
 
@@ -39,7 +42,7 @@ async fn names_are_followed_sent_listed_and_let_go() {
     assert_eq!((stranger.error.code.as_str(), stranger.exit), ("not_kept", exit::NOT_FOUND));
     let sent = client.republish(&name(&key.name)).await.unwrap();
     assert_eq!((sent.value.as_str(), sent.receipts[0].ok), (VALUE, true));
-    let list = client.list().await.unwrap();
+    let list = listed(&client).await;
     assert_eq!((list.len(), list[0].kind, list[0].value.as_deref()), (1, KeptKind::Followed, Some(VALUE)));
     assert!(list[0].acks == 1 && list[0].last_sent.is_some() && list[0].next.is_some(), "{list:?}");
     assert_eq!(client.status().await.unwrap().followed, 1);
@@ -55,13 +58,56 @@ async fn names_are_followed_sent_listed_and_let_go() {
     queue.at = at.into();
     let queued = client.queue(&queue).await.unwrap();
     assert_eq!((&queued.name, queued.kind, queued.next.as_deref()), (&later.to_string(), KeptKind::Queued, Some(at)));
-    let list = client.list().await.unwrap();
+    let list = listed(&client).await;
     assert_eq!((list[1].kind, list[1].next.as_deref()), (KeptKind::Queued, Some(at)));
 
     assert!(!client.disown(&names(&[&key.name])).await.unwrap()[0].changed, "it is no own name");
     assert!(client.unfollow(&names(&[&key.name])).await.unwrap()[0].changed);
     assert!(!client.unfollow(&names(&[&key.name])).await.unwrap()[0].changed);
-    assert_eq!(client.list().await.unwrap().len(), 1);
+    assert_eq!(listed(&client).await.len(), 1);
+}
+
+/// A body that came in chunks.
+fn whole(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let end = chunks.windows(2).position(|two| two == b"\r\n").unwrap();
+        let size = usize::from_str_radix(std::str::from_utf8(&chunks[..end]).unwrap(), 16).unwrap();
+        if size == 0 {
+            return body;
+        }
+        body.extend(&chunks[end + 2..end + 2 + size]);
+        chunks = &chunks[end + 2 + size + 2..];
+    }
+}
+
+#[tokio::test]
+async fn very_many_names_are_listed_part_by_part() {
+    let world = World::start(|builder| builder).await;
+    let client = world.client();
+    client.generate_key(&KeyRequest { key: "k".into(), ..KeyRequest::default() }).await.unwrap();
+    client.publish(&PublishRequest { allow_offline: true, ..publish_request(VALUE) }).await.unwrap();
+    let mut others: Vec<Name> = (0..2_500_u32)
+        .map(|n| {
+            let mut seed = [3; 32];
+            seed[..4].copy_from_slice(&n.to_be_bytes());
+            SecretKey::generate(KeyType::Ed25519, seed, 0).unwrap().public_key().to_name()
+        })
+        .collect();
+    for some in others.chunks(1000) {
+        let names = some.iter().map(Name::to_string).collect();
+        assert!(client.follow(&NamesRequest { names }).await.unwrap().iter().all(|report| report.changed));
+    }
+    others.sort();
+    let list = listed(&client).await;
+    let kinds = list.iter().map(|kept| kept.kind);
+    assert!(kinds.eq([KeptKind::Own].into_iter().chain([KeptKind::Followed; 2_500])));
+    assert!(list[1..].iter().map(|kept| &kept.name).eq(&others.iter().map(Name::to_string).collect::<Vec<_>>()));
+    // The document says the same.
+    let bearer = ("authorization", &*format!("Bearer {}", world.token.reveal()));
+    let document = ask(world.addr, "GET", "/admin/v1/list", &[bearer], b"").await;
+    let document: Vec<KeptReport> = serde_json::from_slice(&whole(&document.body)).unwrap();
+    assert!(document.iter().map(|kept| &kept.name).eq(list.iter().map(|kept| &kept.name)));
 }
 
 #[tokio::test]
@@ -70,9 +116,9 @@ async fn a_key_that_is_removed_takes_its_name_along() {
     let client = world.client();
     client.generate_key(&KeyRequest { key: "k".into(), ..KeyRequest::default() }).await.unwrap();
     client.publish(&PublishRequest { allow_offline: true, ..publish_request(VALUE) }).await.unwrap();
-    assert_eq!(client.list().await.unwrap()[0].kind, KeptKind::Own);
+    assert_eq!(listed(&client).await[0].kind, KeptKind::Own);
     client.remove_key("k").await.unwrap();
-    assert_eq!(client.list().await.unwrap(), []);
+    assert_eq!(listed(&client).await, []);
 }
 
 #[tokio::test]

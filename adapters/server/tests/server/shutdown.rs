@@ -64,6 +64,6 @@ async fn a_server_without_its_node_is_not_ready() {
     assert_eq!(get(world.addr, "/healthz").await.status, 200);
     let routing = get(world.addr, &format!("/routing/v1/ipns/{}", record(1).0)).await;
     assert_eq!((routing.status, routing.code().as_str()), (503, "stopped"));
-    assert_eq!(world.client().list().await.unwrap_err().error.code, "stopped");
+    assert_eq!(world.client().list().await.err().unwrap().error.code, "stopped");
     assert!(world.client().status().await.is_ok());
 }

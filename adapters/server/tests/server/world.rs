@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::record::RecordBuilder;
 use ipns_core::routing::http::client::Endpoint;
@@ -12,6 +13,7 @@ use ipns_core::routing::{RouteError, Router, Tally};
 use ipns_core::{Name, Verified};
 use ipns_driver::{BoxFuture, Builder, Found, Handle, Node};
 use ipns_server::api::{Api, PublishRequest};
+use ipns_server::kept::KeptReport;
 use ipns_server::{AdminClient, DaemonFile, DaemonInfo, Server, ServerConfig, token};
 use ipns_store::{KeyStore, MemoryStore, RedbStore};
 use tempfile::TempDir;
@@ -152,6 +154,11 @@ pub(crate) async fn idle(node: &Handle) {
         while node.list().await.is_ok() && node.stats().load > 0 {}
     };
     timeout(GATE_TIMEOUT / 2, idle).await.expect("something goes on");
+}
+
+/// All that a daemon keeps.
+pub(crate) async fn listed(client: &AdminClient) -> Vec<KeptReport> {
+    client.list().await.unwrap().try_collect().await.unwrap()
 }
 
 /// Settings of the gate as a router.
