@@ -66,6 +66,7 @@ mod key;
 mod lookup;
 mod message;
 mod node;
+mod operations;
 mod output;
 mod peers;
 mod provide;
