@@ -3,11 +3,15 @@
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
+#[cfg(doc)]
+use super::config::Config;
 use super::crawl::Region;
 use super::get::{Get, Until};
 use super::key::Key;
 use super::message::{PeerInfo, Request, ValueRecord};
 use super::node::{Dht, Purpose, QUERY_TIMEOUT};
+#[cfg(doc)]
+use super::output::Event;
 use super::output::QueryId;
 use super::put::Fanout;
 use super::query::{Goal, Query};
