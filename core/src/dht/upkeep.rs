@@ -264,3 +264,20 @@ impl Dht {
         self.bootstrap.next(now.monotonic, table.live(), anybody, stale, &mut self.rng)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dht::Config;
+    use crate::dht::testing::{START, peer};
+
+    #[test]
+    fn regions_change_only_with_a_network_of_quite_another_size() {
+        let mut dht = Dht::new(Config::custom(peer(1), "/test/kad/1.0.0"), [0; 32], START);
+        assert_eq!(dht.bits_of_region(START.monotonic), None);
+        for (servers, bits) in [(10_000, 8), (6_000, 8), (16_000, 8), (3_000, 6), (6_000, 6)] {
+            dht.size.count(START.monotonic, servers);
+            assert_eq!(dht.bits_of_region(START.monotonic), Some(bits), "{servers}");
+        }
+    }
+}
