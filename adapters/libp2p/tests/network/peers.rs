@@ -233,6 +233,15 @@ async fn we_answer_kubo() {
     let address = server.address(Over::Tcp).with_p2p(server.peer).unwrap().to_string();
     let connected = kubo.command(json!({ "cmd": "connect", "addr": address })).await;
     assert_eq!(connected["ok"], true, "{connected}");
+    // Kubo asks whom it meets once before it takes it into its table; what it asks next it asks somebody in its table.
+    for _ in 0..2 {
+        server
+            .until(|event| {
+                let asked = matches!(event, NetEvent::Request { router: LAN, request: Request::FindNode { .. }, .. });
+                asked.then_some(())
+            })
+            .await;
+    }
     for sequence in [1, 2] {
         let publish = json!({
             "cmd": "publish", "seed": hex(sequence), "value": "/ipfs/bafkqaaa", "sequence": sequence, "once": true,
@@ -249,8 +258,8 @@ async fn we_answer_kubo() {
             })
             .await;
     }
-    // Kubo sends all of it over one stream.
-    assert_eq!(server.usage().await.inbound_streams, 1);
+    // Kubo sends all of it over one stream. When it gives up a question, as Bitswap does, it resets that and makes another.
+    server.usage_is(|usage| usage.inbound_streams <= 1).await;
 }
 
 fn hex(seed: u8) -> String {
