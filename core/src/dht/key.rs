@@ -209,21 +209,21 @@ pub(crate) fn nearest<'a, V>(
     found
 }
 
-/// Beyond this prefix length a random preimage costs too many hashes, and no bucket is refreshed.
-pub(crate) const MAX_REFRESH_PREFIX: u32 = 15;
+/// A random preimage of a longer prefix costs too many hashes.
+const MAX_RANDOM_PREFIX: u32 = 15;
 
 /// Bytes of a random peer id whose key shares exactly `prefix` bits with `local`: what FIND_NODE
-/// asks for to refresh a bucket, because servers hash the key that they are sent.
+/// asks for to refresh a bucket, because servers hash the key that they are sent. It takes 2^`prefix` hashes or so.
 ///
-/// `prefix` is cut to [`MAX_REFRESH_PREFIX`]; gives up after 2^20 tries, which chance never needs.
+/// `prefix` is cut to [`MAX_RANDOM_PREFIX`]; gives up after 2^20 tries, which chance never needs.
 pub(crate) fn random_peer_in(local: &Key, prefix: u32, rng: &mut impl RngCore) -> Vec<u8> {
-    let prefix = prefix.min(MAX_REFRESH_PREFIX);
+    let prefix = prefix.min(MAX_RANDOM_PREFIX);
     random_peer(rng, |key| key.common_prefix(local) == prefix)
 }
 
 /// The same with a key that shares at least `bits` bits with `at`.
 pub(crate) fn random_peer_at(at: &Key, bits: u32, rng: &mut impl RngCore) -> Vec<u8> {
-    let bits = bits.min(MAX_REFRESH_PREFIX);
+    let bits = bits.min(MAX_RANDOM_PREFIX);
     random_peer(rng, |key| key.common_prefix(at) >= bits)
 }
 

@@ -113,6 +113,12 @@ impl Table {
         self.entries.iter().map(|(key, entry)| (key, entry.peer))
     }
 
+    /// Who shares so many bits with us and no more, the oldest first.
+    pub(crate) fn members(&self, prefix: u32) -> Vec<PeerId> {
+        let members = self.buckets.get(&prefix).map(|bucket| bucket.members.as_slice()).unwrap_or_default();
+        members.iter().filter_map(|key| self.entries.get(key)).map(|entry| entry.peer).collect()
+    }
+
     /// The `n` entries nearest to `target` that are not suspected.
     pub(crate) fn closest(&self, target: &Key, n: usize) -> Vec<(&Key, PeerId)> {
         let live = |entry: &Entry| entry.failures < SUSPECT;

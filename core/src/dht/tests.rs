@@ -271,7 +271,7 @@ fn a_network_grows_from_one_seed_and_survives_its_death() {
 #[test]
 fn many_records_are_sent_again_by_one_exploration_of_each_region() {
     let mut world = World::settled(8, 400, 60);
-    world.kill(10, 0);
+    world.kill(10, 1);
     let publishers: Vec<Publisher> = (0..40).map(Publisher::new).collect();
     for publisher in &publishers[..8] {
         world.call(0, |dht, now| dht.closest(now, publisher.name().routing_key()));

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use libp2p_identity::PeerId;
+use rand_chacha::rand_core::RngCore;
 
 use super::bootstrap::{Standing, Upkeep};
 use super::crawl::{Region, Step};
@@ -25,6 +26,8 @@ const MAX_CHECKING: usize = 16;
 const MAX_TO_CHECK: usize = 256;
 /// A region has about this many servers, so that the k nearest of a key in it are in it as a rule.
 const SERVERS_OF_REGION: u64 = 28;
+/// A random place that shares so many bits with another takes a few hundred hashes to find; each further bit doubles them.
+const CHEAP_PREFIX: u32 = 8;
 /// How long changes of what is known of the peers are gathered before they are stored.
 const SAVE_AFTER: Duration = Duration::from_secs(60);
 
@@ -230,7 +233,7 @@ impl Dht {
                     self.check_seeds();
                     self.local.id.to_bytes()
                 }
-                Upkeep::Bucket(prefix) => random_peer_in(&Key::of_peer(&self.local.id), prefix, &mut self.rng),
+                Upkeep::Bucket(prefix) => self.anybody_in(prefix),
             };
             self.start_walk(now, Request::FindNode { key: key.into() }, Goal::Upkeep(upkeep));
         }
@@ -256,11 +259,25 @@ impl Dht {
         }
     }
 
+    /// What to look up to refresh a bucket: a random place in it or, where finding one would take too many hashes, the
+    /// place of one of its members. What it has too few of are neighbours of ours then, and those know each other.
+    fn anybody_in(&mut self, prefix: u32) -> Vec<u8> {
+        let members = if prefix > CHEAP_PREFIX { self.peers.table.members(prefix) } else { Vec::new() };
+        let at = self.rng.next_u32() as usize % members.len().max(1);
+        match members.get(at) {
+            Some(member) => member.to_bytes(),
+            None => random_peer_in(&Key::of_peer(&self.local.id), prefix.min(CHEAP_PREFIX), &mut self.rng),
+        }
+    }
+
     fn next_upkeep(&mut self, now: Now) -> Option<Upkeep> {
         let (table, anybody) = (&self.peers.table, self.knows_anybody());
+        // Whoever is in a deep bucket of which nobody is known is found by looking for ourselves.
+        let is_near = |prefix: &u32| *prefix > CHEAP_PREFIX && table.members(*prefix).is_empty();
         // Whoever sweeps meets everybody anyway; a lookup through a full bucket of live peers only tells others of a server.
         let all = self.is_server() || !self.sweep.is_active(now.monotonic);
-        let stale = |since| table.stale(since).into_iter().filter(|prefix| all || table.lacks(*prefix)).collect();
+        let wants = |prefix: &u32| !is_near(prefix) && (all || table.lacks(*prefix));
+        let stale = |since| table.stale(since).into_iter().filter(wants).collect();
         self.bootstrap.next(now.monotonic, table.live(), anybody, stale, &mut self.rng)
     }
 }
@@ -269,7 +286,7 @@ impl Dht {
 mod tests {
     use super::*;
     use crate::dht::Config;
-    use crate::dht::testing::{START, peer};
+    use crate::dht::testing::{START, address, peer};
 
     #[test]
     fn regions_change_only_with_a_network_of_quite_another_size() {
@@ -279,5 +296,28 @@ mod tests {
             dht.size.count(START.monotonic, servers);
             assert_eq!(dht.bits_of_region(START.monotonic), Some(bits), "{servers}");
         }
+    }
+    #[test]
+    fn a_deep_bucket_is_refreshed_at_a_member_and_a_shallow_one_anywhere() {
+        let mut dht = Dht::new(Config::custom(peer(0), "/test/kad/1.0.0"), [0; 32], START);
+        let local = Key::of_peer(&peer(0));
+        let prefix_of = |n: u32| local.common_prefix(&Key::of_peer(&peer(n)));
+        let deep = (1..).find(|n| prefix_of(*n) == CHEAP_PREFIX + 2).unwrap();
+        let shallow = (1..).find(|n| prefix_of(*n) == 3).unwrap();
+        for n in [deep, shallow] {
+            dht.peers.met(START.monotonic, &PeerInfo { id: peer(n), addresses: vec![address(n)] }, SAVE_AFTER, true);
+        }
+        assert_eq!(dht.anybody_in(prefix_of(deep)), peer(deep).to_bytes());
+        let anywhere = dht.anybody_in(3);
+        assert_eq!((local.common_prefix(&Key::of(&anywhere)), anywhere == peer(shallow).to_bytes()), (3, false));
+        // Of the deep ones only that of which somebody is known is worth a lookup besides our own.
+        let mut refreshed = Vec::new();
+        while let Some(upkeep) = dht.next_upkeep(START) {
+            refreshed.push(upkeep);
+            dht.bootstrap.finished(upkeep, 2);
+        }
+        let deep = Upkeep::Bucket(prefix_of(deep));
+        let all: Vec<Upkeep> = [Upkeep::Own].into_iter().chain((0..=CHEAP_PREFIX).map(Upkeep::Bucket)).collect();
+        assert_eq!(refreshed, [all, vec![deep]].concat());
     }
 }
