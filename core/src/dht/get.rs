@@ -71,6 +71,8 @@ pub(crate) struct Get {
     pub(crate) until: Until,
     /// Whether holders of older records are corrected at the end.
     pub(crate) corrects: bool,
+    /// Whether peers crowd about the name.
+    pub(crate) crowded: bool,
     best: Option<Verified>,
     held: BTreeMap<PeerId, Held>,
 }
@@ -78,7 +80,7 @@ pub(crate) struct Get {
 impl Get {
     /// `known` is what we hold ourselves: it is the one to beat, and no answer.
     pub(crate) fn new(name: Name, until: Until, corrects: bool, known: Option<Verified>) -> Self {
-        Self { name, key: name.routing_key(), until, corrects, best: known, held: BTreeMap::new() }
+        Self { name, key: name.routing_key(), until, corrects, crowded: false, best: known, held: BTreeMap::new() }
     }
 
     /// How many of the nearest must answer, if it ends when a few have.
@@ -147,9 +149,9 @@ impl Get {
         self.is_deceived() || (self.corrects && self.best.is_none() && near.is_some())
     }
 
-    /// Whether somebody sent a record that is not valid: then peers are no random sample any more.
+    /// Whether somebody sent a record that is not valid, or made up peers: then those who answer are no random sample.
     pub(crate) fn is_deceived(&self) -> bool {
-        self.held.values().any(|held| *held == Held::Invalid)
+        self.crowded || self.held.values().any(|held| *held == Held::Invalid)
     }
 
     pub(crate) fn freshness(&self, k: usize, holders: usize, near: Option<usize>, complete: bool) -> Freshness {

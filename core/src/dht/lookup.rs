@@ -7,6 +7,9 @@
 //! Who knows how many servers there are knows how near the nearest must be. Then an answer from within that radius
 //! counts although the very nearest are still silent, and a walk can tell that it has found them before it asked them.
 //!
+//! Where more peers crowd about the target than chance puts there, a few of each part of its neighbourhood count, and not
+//! the k nearest; see [`crowd`](super::crowd).
+//!
 //! Against liars: a reply adds at most 2k peers, nobody is asked twice, only who answers is part of the result, who
 //! names several peers that turn out dead is not believed alone any more, and the number of questions is bounded.
 
@@ -16,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use libp2p_identity::PeerId;
 
 use super::address::Group;
+use super::crowd::{Places, is_crowd, is_within};
 use super::key::{Distance, Key};
 use super::message::{MAX_PEERS, PeerInfo};
 use super::peers::Lead;
@@ -28,6 +32,8 @@ const SETTLED: usize = 4;
 const SPARE: usize = 4;
 /// So many answers from one network count for how much was heard: as many of its peers as a bucket takes.
 const MAX_OF_GROUP: usize = 2;
+/// Peers that do not exist crowd about nothing: so many of a crowd must have answered.
+const ANSWERS_OF_CROWD: usize = 2;
 /// The questions of one lookup, in units of k.
 const BUDGET: usize = 16;
 /// The peers that are heard of and not asked yet, in units of k.
@@ -91,6 +97,8 @@ pub(crate) struct Lookup {
     size: Option<f64>,
     /// How many of the k nearest it is to hear; `None` for all of them.
     wanted: Option<usize>,
+    /// Whether it looks beyond a crowd.
+    beyond: bool,
     candidates: BTreeMap<Distance, Candidate>,
     leads: BTreeMap<Distance, Leads>,
     asked: usize,
@@ -115,6 +123,7 @@ impl Lookup {
             params,
             size,
             wanted: None,
+            beyond: false,
             candidates: BTreeMap::new(),
             leads: BTreeMap::new(),
             asked: 0,
@@ -174,6 +183,27 @@ impl Lookup {
         self.wanted = None;
     }
 
+    /// Whether there are more peers near the target than chance puts there, some of whom have answered.
+    pub(crate) fn is_crowded(&self) -> bool {
+        let (Some(size), k) = (self.size, self.params.k) else { return false };
+        let Some((kth, _)) = self.live_entries().nth(k.saturating_sub(1)) else { return false };
+        let near = self.candidates.iter().take_while(|(distance, _)| is_within(k, size, distance));
+        let answered = near.filter(|(_, candidate)| candidate.state == State::Answered);
+        is_crowd(k, size, kth) && answered.count() >= ANSWERS_OF_CROWD
+    }
+
+    /// Peers crowd about the target: these are all that somebody who was not asked about it found around it.
+    pub(crate) fn look_beyond(&mut self, around: impl IntoIterator<Item = Lead>) {
+        self.beyond = true;
+        self.widen();
+        around.into_iter().for_each(|lead| self.add(lead, None));
+    }
+
+    /// Whether it looks beyond a crowd.
+    pub(crate) fn looks_beyond(&self) -> bool {
+        self.beyond
+    }
+
     /// The peer answered from these networks. Many answers from one of them count as few.
     pub(crate) fn answered_from(&mut self, peer: &PeerId, groups: BTreeSet<Group>) {
         if let Some(candidate) = self.candidates.get_mut(&Key::of_peer(peer).distance(&self.target)) {
@@ -213,7 +243,10 @@ impl Lookup {
     /// `None` while it is not known how near that is.
     pub(crate) fn answers_near(&self) -> Option<usize> {
         let answered = |candidate: &&Candidate| candidate.state == State::Answered;
-        let among_known = || spread(self.live().take(self.params.k).filter(answered));
+        let among_known = || spread(self.nearest().map(|(_, candidate)| candidate).filter(answered));
+        if self.beyond {
+            return Some(among_known());
+        }
         let within = self.radius(SURELY_NEAR).map(|radius| {
             let near = self.candidates.range(..=radius).map(|(_, candidate)| candidate);
             spread(near.filter(answered))
@@ -229,7 +262,7 @@ impl Lookup {
     /// Whether the k nearest peers known are the k nearest that there are, as far as the walk, or the density of the
     /// network, tells.
     pub(crate) fn knows_nearest(&self) -> bool {
-        if self.has_only_doubtful() || self.is_done() {
+        if self.beyond || self.has_only_doubtful() || self.is_done() {
             return true;
         }
         let (mut count, mut answered, mut sum) = (0, 0, 0.0);
@@ -255,7 +288,7 @@ impl Lookup {
     /// The peers that something for the k nearest is to be sent to now: the k nearest that are not dead or slow once
     /// they are known, and before that those who are surely among them.
     pub(crate) fn targets(&self) -> Vec<PeerInfo> {
-        let nearest = self.live_entries().take(self.params.k);
+        let nearest = self.nearest();
         let sure = match self.knows_nearest() {
             true => None,
             false => Some(self.radius(SURELY_NEAR)),
@@ -389,6 +422,16 @@ impl Lookup {
         })
     }
 
+    /// The k nearest of those that count, or those that count in their place where there is a crowd.
+    fn nearest(&self) -> impl Iterator<Item = (&Distance, &Candidate)> + Clone {
+        let mut places = self.size.filter(|_| self.beyond).map(|size| Places::new(self.params.k, size));
+        let most = if places.is_some() { usize::MAX } else { self.params.k };
+        self.live_entries().take(most).filter(move |(distance, _)| match &mut places {
+            Some(places) => places.takes(distance),
+            None => true,
+        })
+    }
+
     /// Whom to ask next: the nearest of the k nearest that was not asked. When there is none, and too few have
     /// answered, also those who are not believed: in a network that just broke down, honest peers know many dead ones.
     fn pick(&self) -> Option<Distance> {
@@ -406,7 +449,7 @@ impl Lookup {
     /// Of those that are surely near all are as good when a few of them are enough: the fastest is asked first.
     fn pick_believed(&self) -> Option<Distance> {
         let heard = |(_, candidate): &(&Distance, &Candidate)| candidate.state == State::Heard;
-        let mut next = self.live_entries().take(self.params.k).filter(heard);
+        let mut next = self.nearest().filter(heard);
         let radius = self.wanted.and_then(|_| self.radius(SURELY_NEAR));
         let near = next.clone().take_while(|(distance, _)| radius.is_some_and(|radius| **distance <= radius));
         let fastest = near.min_by_key(|(_, candidate)| candidate.round_trip);

@@ -57,6 +57,7 @@ mod book;
 mod bootstrap;
 mod config;
 mod crawl;
+mod crowd;
 pub mod frame;
 mod get;
 #[cfg(test)]

@@ -390,8 +390,10 @@ impl Dht {
         let (mut actions, before, was_done) = (Vec::new(), query.next_timeout(), query.is_done());
         let was_over = was_done || query.holds().is_some();
         step(&mut query, &context, &mut actions);
+        let mut explores = false;
         for action in actions {
             match action {
+                Action::Explore => explores = true,
                 Action::Tell(event) => self.outputs.push_back(Output::Event(event)),
                 Action::Connect(PeerInfo { id: peer, addresses }) => {
                     self.outputs.push_back(Output::Connect { peer, addresses });
@@ -424,10 +426,14 @@ impl Dht {
         if query.is_done() {
             self.held.retain(|_, held| *held != id);
         }
+        let target = query.target().filter(|_| explores);
         if !query.is_closed() {
             self.queries.insert(id, query);
         } else if !query.is_private() {
             self.outputs.push_back(Output::Event(Event::Closed { query: id }));
+        }
+        if let Some(target) = target {
+            self.explore_around(now, id, target);
         }
     }
 

@@ -13,6 +13,7 @@ use super::node::{Dht, Purpose, QUERY_TIMEOUT};
 #[cfg(doc)]
 use super::output::Event;
 use super::output::QueryId;
+use super::peers::Lead;
 use super::put::Fanout;
 use super::query::{Goal, Query};
 use super::sweep::{AreaId, Waiting};
@@ -97,18 +98,14 @@ impl Dht {
         let now = self.tick(now);
         let Some(bits) = self.bits_of_region(now.monotonic) else { return self.publish(now, record) };
         let key = Key::from_digest(record.name().dht_id());
-        if let Some(peers) = self.sweep.nearest(now.monotonic, &key, self.config.params().k) {
+        let size = self.size.estimate(now.monotonic);
+        if let Some(peers) = self.sweep.nearest(now.monotonic, &key, self.config.params().k, size) {
             return self.put(now, record, peers, self.config.acks);
         }
         let query = QueryId(self.next_query);
         self.next_query += 1;
-        let waiting = (query, self.keep_own(now, record));
-        let book = &self.peers.book;
-        let known = |region: Region| {
-            let inside = book.iter().filter(|(key, known)| known.failures == 0 && region.contains(key));
-            inside.map(|(key, known)| (*key, known.info.clone())).collect()
-        };
-        if let Err((_, record)) = self.sweep.wait(now.monotonic, &key, bits, waiting, known) {
+        let record = self.keep_own(now, record);
+        if !self.wait_for_region(now, &key, bits, (query, Some(record.clone()))) {
             let (find, put) = (Request::FindNode { key: record.key.clone() }, Request::PutValue { record });
             return self.spread(now, None, find, put);
         }
@@ -116,11 +113,45 @@ impl Dht {
         query
     }
 
+    /// Returns whether the region of `key` is being explored for it.
+    fn wait_for_region(&mut self, now: Now, key: &Key, bits: u32, waiting: Waiting) -> bool {
+        let book = &self.peers.book;
+        let known = |region: Region| {
+            let inside = book.iter().filter(|(key, known)| known.failures == 0 && region.contains(key));
+            inside.map(|(key, known)| (*key, known.info.clone())).collect()
+        };
+        self.sweep.wait(now.monotonic, key, bits, waiting, known).is_ok()
+    }
+
+    /// Has a query around whose target peers crowd know of all that are there.
+    pub(super) fn explore_around(&mut self, now: Now, query: QueryId, target: Key) {
+        tracing::warn!(query = query.0, ?target, "more peers crowd about a key than chance puts there");
+        let (k, size) = (self.config.params().k, self.size.estimate(now.monotonic));
+        let known = self.sweep.beyond(now.monotonic, &target, k, size);
+        let bits = self.bits_of_region(now.monotonic).filter(|_| known.is_none());
+        if bits.is_some_and(|bits| self.wait_for_region(now, &target, bits, (query, None))) {
+            return self.sweep_on(now);
+        }
+        self.found_around(now, query, known.unwrap_or_default());
+    }
+
+    fn found_around(&mut self, now: Now, query: QueryId, around: Vec<PeerInfo>) {
+        let around = around.into_iter().map(Lead::from).collect();
+        self.run(now, query, |query, context, actions| query.on_explored(context, around, actions));
+    }
+
     /// Sends what waited for a region, now that it is known.
     pub(super) fn send_waiting(&mut self, now: Now, area: AreaId, records: Vec<Waiting>) {
+        let (k, size) = (self.config.params().k, self.size.estimate(now.monotonic));
         for (query, record) in records {
+            let Some(record) = record else {
+                let target = self.queries.get(&query).and_then(Query::target);
+                let around = target.map(|target| self.sweep.nearest_in(area, &target, k, size));
+                self.found_around(now, query, around.unwrap_or_default());
+                continue;
+            };
             let key = Key::of(&record.key);
-            let to = self.sweep.nearest_in(area, &key, self.config.params().k);
+            let to = self.sweep.nearest_in(area, &key, k, size);
             let to = to.into_iter().filter(|peer| peer.id != self.local.id).collect();
             let fanout = Fanout::new(Request::PutValue { record }, to, self.config.acks);
             self.begin_query(now, query, Query::send(query, now.monotonic + QUERY_TIMEOUT, fanout));

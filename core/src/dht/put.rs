@@ -98,6 +98,11 @@ impl Fanout {
         }
     }
 
+    /// A success needs so many acks at least.
+    pub(crate) fn needs(&mut self, acks: usize) {
+        self.need = self.need.max(acks);
+    }
+
     /// Nobody is added any more, as it seems.
     pub(crate) fn close(&mut self) {
         self.open = false;

@@ -9,7 +9,8 @@ use libp2p_identity::PeerId;
 
 use super::address::Group;
 use super::bootstrap::Upkeep;
-use super::get::Get;
+use super::get::{Get, Until};
+use super::key::Key;
 use super::lookup::Lookup;
 use super::message::{PeerInfo, Request, Response, ValueRecord};
 use super::output::{Event, QueryId};
@@ -45,6 +46,8 @@ pub(crate) enum Action {
     Ask(PeerInfo, Request, Role),
     /// The peer is about to be sent something.
     Connect(PeerInfo),
+    /// Peers crowd about the target: all that are around it are to be found, by others than those.
+    Explore,
     Tell(Event),
 }
 
@@ -86,6 +89,15 @@ pub(crate) enum Goal {
     },
 }
 
+/// What was done about a crowd around the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Crowd {
+    Unseen,
+    /// All that are around the target are looked for.
+    Exploring,
+    Seen,
+}
+
 #[derive(Debug)]
 struct Walk {
     lookup: Lookup,
@@ -93,6 +105,7 @@ struct Walk {
     goal: Goal,
     /// Whether a goal was reached before the walk's own end.
     reached: bool,
+    crowd: Crowd,
     /// Those that something will be sent to, as it seems: they are connected to beforehand.
     expected: BTreeSet<PeerId>,
 }
@@ -124,7 +137,7 @@ pub(crate) struct Query {
 impl Query {
     /// A walk with a goal.
     pub(crate) fn walk(id: QueryId, deadline: Duration, lookup: Lookup, request: Request, goal: Goal) -> Self {
-        let walk = Walk { lookup, request, goal, reached: false, expected: BTreeSet::new() };
+        let walk = Walk { lookup, request, goal, reached: false, crowd: Crowd::Unseen, expected: BTreeSet::new() };
         Self { id, deadline, walk: Some(walk), send: None, stage: Stage::Walking, out: 0 }
     }
 
@@ -135,7 +148,8 @@ impl Query {
 
     /// Something sent to the nearest peers while a walk finds them.
     pub(crate) fn spread(id: QueryId, deadline: Duration, lookup: Lookup, request: Request, fanout: Fanout) -> Self {
-        let walk = Walk { lookup, request, goal: Goal::Send, reached: false, expected: BTreeSet::new() };
+        let walk =
+            Walk { lookup, request, goal: Goal::Send, reached: false, crowd: Crowd::Unseen, expected: BTreeSet::new() };
         Self { id, deadline, walk: Some(walk), send: Some(fanout), stage: Stage::Sending, out: 0 }
     }
 
@@ -186,9 +200,18 @@ impl Query {
         (!self.is_done()).then(|| lingers.unwrap_or(self.deadline).min(self.deadline))
     }
 
-    /// The lookup, once it has run to its end and tells how dense the network is there.
+    /// What is looked for.
+    pub(crate) fn target(&self) -> Option<Key> {
+        self.walk.as_ref().map(|walk| Key::of(walk.request.key()))
+    }
+
+    /// The lookup, once it has run to its end and tells how dense the network is. At a place that somebody chose it does
+    /// not where peers crowd; at a random one they do not, and if they seem to, the network has grown.
     pub(crate) fn ended_lookup(&self) -> Option<&Lookup> {
-        self.walk.as_ref().map(|walk| &walk.lookup).filter(|lookup| lookup.is_done() && !lookup.is_exhausted())
+        let tells = |lookup: &&Lookup| {
+            lookup.is_done() && !lookup.is_exhausted() && (self.is_private() || !lookup.is_crowded())
+        };
+        self.walk.as_ref().map(|walk| &walk.lookup).filter(tells)
     }
 
     /// Whether nothing more can come of it.
@@ -216,6 +239,19 @@ impl Query {
             Role::Correct => {
                 let outcome = outcome(request, result);
                 actions.push(Action::Tell(Event::Corrected { query, peer: *peer, outcome }));
+            }
+        }
+        self.advance(context, actions);
+    }
+
+    /// All that are around the target are known, as far as they were found.
+    pub(crate) fn on_explored(&mut self, context: &Context, around: Vec<Lead>, actions: &mut Vec<Action>) {
+        self.out = self.out.saturating_sub(1);
+        if let Some(walk) = &mut self.walk {
+            walk.crowd = Crowd::Seen;
+            walk.lookup.look_beyond(around);
+            if let Goal::Get(get) = &mut walk.goal {
+                get.crowded = true;
             }
         }
         self.advance(context, actions);
@@ -307,7 +343,9 @@ impl Query {
             self.advance_walk(context, actions);
         }
         self.send_on(context, actions);
+        let explores = self.walk.as_ref().is_some_and(|walk| walk.crowd == Crowd::Exploring);
         if let (Stage::Sending, Some(send)) = (self.stage, &mut self.send)
+            && (!explores || self.deadline <= context.now)
             && let Some(success) = send.decide(context.now)
         {
             self.stage = Stage::Done;
@@ -325,7 +363,12 @@ impl Query {
         {
             loop {
                 walk.lookup.targets().into_iter().for_each(|peer| send.add(peer));
-                match walk.lookup.knows_nearest() {
+                let knows_nearest = walk.lookup.knows_nearest();
+                self.out += usize::from(knows_nearest && walk.sees_crowd(actions));
+                if walk.lookup.looks_beyond() {
+                    send.needs(walk.lookup.targets().len().div_ceil(2));
+                }
+                match knows_nearest && walk.crowd != Crowd::Exploring {
                     true => send.close(),
                     false => send.reopen(),
                 }
@@ -352,12 +395,18 @@ impl Query {
             let Some(walk) = &mut self.walk else {
                 return;
             };
-            if walk.is_satisfied(context) {
-                return self.finish_walk(context, false, actions);
-            }
-            if walk.lookup.is_done() {
-                let complete = !walk.lookup.is_exhausted();
-                return self.finish_walk(context, complete, actions);
+            let (satisfied, done) = (walk.is_satisfied(context), walk.lookup.is_done());
+            if satisfied || done {
+                // A first answer is what was asked for, whoever gave it.
+                let first = satisfied && matches!(&walk.goal, Goal::Get(get) if get.until == Until::First);
+                self.out += usize::from(!first && walk.sees_crowd(actions));
+                if first || walk.crowd != Crowd::Exploring {
+                    let complete = !satisfied && !walk.lookup.is_exhausted();
+                    return self.finish_walk(context, complete, actions);
+                }
+                if done {
+                    return;
+                }
             }
             let Some(peer) = walk.lookup.next() else {
                 return walk.expect(actions);
@@ -402,6 +451,17 @@ impl Walk {
             Goal::Get(get) => get.is_satisfied(context.k, context.holders, self.lookup.answers_near()),
             _ => self.reached,
         }
+    }
+
+    /// Whether peers crowd about what is read or sent here, and nothing was done about it: then all around is to be found.
+    fn sees_crowd(&mut self, actions: &mut Vec<Action>) -> bool {
+        let matters = matches!(self.goal, Goal::Get(_) | Goal::FindProviders { .. } | Goal::Send);
+        let sees = matters && self.crowd == Crowd::Unseen && self.lookup.is_crowded();
+        if sees {
+            self.crowd = Crowd::Exploring;
+            actions.push(Action::Explore);
+        }
+        sees
     }
 
     /// Connects to those that something will be sent to when this walk is over, while it still goes on.
@@ -465,8 +525,6 @@ impl Goal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dht::get::Until;
-    use crate::dht::key::Key;
     use crate::dht::lookup::Params;
     use crate::dht::testing::{Publisher, START, address, peer};
 
@@ -498,7 +556,7 @@ mod tests {
         for action in actions {
             match action {
                 Action::Ask(peer, ..) => asked.push(peer.id),
-                Action::Connect(_) => {}
+                Action::Connect(_) | Action::Explore => {}
                 Action::Tell(event) => told.push(event),
             }
         }
@@ -557,6 +615,28 @@ mod tests {
     }
 
     #[test]
+    fn a_crowd_at_a_chosen_place_says_nothing_about_the_network() {
+        // 2,000 peers, where 400 were known of.
+        let mut order: Vec<u32> = (1..2001).collect();
+        order.sort_by_key(|n| Key::of_peer(&peer(*n)).distance(&Key::of(b"key")));
+        let tells = |goal: Goal| {
+            let params = Params { k: 20, alpha: 10, beta: 3 };
+            let starts = order[..30].iter().map(|n| lead(*n));
+            let lookup = Lookup::new(peer(0), Key::of(b"key"), params, Some(400.0), starts);
+            let request = Request::FindNode { key: "key".into() };
+            let mut query = Query::walk(QueryId(0), Duration::from_secs(2000), lookup, request, goal);
+            act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
+            let nobody = Response::FindNode { closer: Vec::new() };
+            for n in &order[..30] {
+                answer(&mut query, Role::Walk, *n, Ok(&nobody), &[]);
+            }
+            assert!(query.is_done());
+            query.ended_lookup().is_some()
+        };
+        assert_eq!((tells(Goal::Closest), tells(Goal::Upkeep(Upkeep::Own))), (false, true));
+    }
+
+    #[test]
     fn the_deadline_ends_a_walk_with_what_it_has() {
         let mut query = query(Request::FindNode { key: "key".into() }, Goal::Closest, 1..30);
         act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
@@ -609,7 +689,7 @@ mod tests {
             match action {
                 Action::Ask(peer, ..) => asked.push(peer),
                 Action::Connect(peer) => connected.push(peer),
-                Action::Tell(_) => {}
+                Action::Tell(_) | Action::Explore => {}
             }
         }
         // Three answers are enough: seven are asked, and the rest of the twenty nearest are connected to, once.

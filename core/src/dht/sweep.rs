@@ -9,6 +9,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::crawl::Region;
+use super::crowd::{Places, is_crowd};
 use super::key::{Key, nearest};
 use super::message::{PeerInfo, ValueRecord};
 use super::output::QueryId;
@@ -37,8 +38,9 @@ const MAX_PROBES: usize = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct AreaId(u64);
 
-/// A record that waits for the exploration of its region, under the id of the operation that it will be.
-pub(crate) type Waiting = (QueryId, ValueRecord);
+/// Who waits for the exploration of a region: a record, under the id of the operation that it will be, or an operation
+/// around whose target peers crowd.
+pub(crate) type Waiting = (QueryId, Option<ValueRecord>);
 
 #[derive(Debug)]
 struct Area {
@@ -55,6 +57,8 @@ struct Area {
     /// Whether a lookup for somebody of the region is under way, and whether one ever was.
     looking: bool,
     looked: bool,
+    /// Whether those who are known there may be made up: then somebody of the region is looked up whoever is known.
+    doubted: bool,
     /// While it is explored, when that ends; afterwards until when it counts as known.
     until: Duration,
     explored: bool,
@@ -84,19 +88,26 @@ pub(crate) enum Need {
 }
 
 impl Sweep {
-    /// The k nearest servers of a key, if its region is known.
-    pub(crate) fn nearest(&self, now: Duration, key: &Key, k: usize) -> Option<Vec<PeerInfo>> {
+    /// The k nearest servers of a key, if its region is known; where peers crowd, those that count in their place, if
+    /// `size` tells.
+    pub(crate) fn nearest(&self, now: Duration, key: &Key, k: usize, size: Option<f64>) -> Option<Vec<PeerInfo>> {
         let area = self.areas.values().find(|area| area.explored && area.until > now && area.region.contains(key))?;
-        Some(area.nearest(key, k))
+        Some(area.nearest(key, k, size))
     }
 
-    /// Of an exploration that has ended, the k nearest servers of a key.
-    pub(crate) fn nearest_in(&self, id: AreaId, key: &Key, k: usize) -> Vec<PeerInfo> {
-        self.areas.get(&id).map(|area| area.nearest(key, k)).unwrap_or_default()
+    /// The same of a region that was explored although those known there may be made up.
+    pub(crate) fn beyond(&self, now: Duration, key: &Key, k: usize, size: Option<f64>) -> Option<Vec<PeerInfo>> {
+        let known = |area: &&Area| area.explored && area.until > now && area.looked && area.region.contains(key);
+        self.areas.values().find(known).map(|area| area.nearest(key, k, size))
     }
 
-    /// Has the record wait until its region is explored. Returns it when too many wait, or too many are explored. `known` are servers that are
-    /// believed to be in the region.
+    /// The same of an exploration that has ended.
+    pub(crate) fn nearest_in(&self, id: AreaId, key: &Key, k: usize, size: Option<f64>) -> Vec<PeerInfo> {
+        self.areas.get(&id).map(|area| area.nearest(key, k, size)).unwrap_or_default()
+    }
+
+    /// Has somebody wait until the region of `key` is explored. Returns it when too many wait, or too many are explored.
+    /// `known` are servers that are believed to be in the region.
     pub(crate) fn wait(
         &mut self,
         now: Duration,
@@ -110,6 +121,7 @@ impl Sweep {
         }
         let exploring = |area: &&mut Area| !area.explored && area.region.contains(key);
         if let Some(area) = self.areas.values_mut().find(exploring) {
+            area.doubted |= record.1.is_none();
             area.waiting.push_back(record);
             self.waiting += 1;
             return Ok(());
@@ -131,6 +143,7 @@ impl Sweep {
             out: BTreeSet::new(),
             looking: false,
             looked: false,
+            doubted: record.1.is_none(),
             until: now + PATIENCE,
             explored: false,
             found: 0,
@@ -239,8 +252,16 @@ enum Next {
 }
 
 impl Area {
-    fn nearest(&self, key: &Key, k: usize) -> Vec<PeerInfo> {
-        nearest(&self.members, key, k, |_| true).into_iter().map(|(_, peer)| peer.clone()).collect()
+    fn nearest(&self, key: &Key, k: usize, size: Option<f64>) -> Vec<PeerInfo> {
+        let mut near = nearest(&self.members, key, k, |_| true);
+        let kth = near.last().filter(|_| near.len() == k);
+        let crowd = |size: &f64| kth.is_some_and(|(kth, _)| is_crowd(k, *size, &kth.distance(key)));
+        if let Some(size) = size.filter(crowd) {
+            let mut places = Places::new(k, size);
+            near = nearest(&self.members, key, self.members.len(), |_| true);
+            near.retain(|(member, _)| places.takes(&member.distance(key)));
+        }
+        near.into_iter().map(|(_, peer)| peer.clone()).collect()
     }
 
     fn hear(&mut self, key: Key, peer: PeerInfo) {
@@ -273,6 +294,11 @@ impl Area {
         while now < self.until {
             if self.out.len() >= PARALLELISM {
                 return Next::Wait;
+            }
+            // Where peers may be made up, the first to be heard of are those that others than these name.
+            if self.doubted && !self.looked {
+                (self.looking, self.looked) = (true, true);
+                return Next::Lookup;
             }
             let open = self.heard.iter().find(|(key, _)| self.region.contains(key) && !self.asked.contains(key));
             if let Some((key, peer)) = open.map(|(key, peer)| (*key, peer.clone())) {
@@ -326,7 +352,7 @@ mod tests {
     }
 
     fn record(n: u64) -> Waiting {
-        (QueryId(n), ValueRecord { key: "key".into(), value: "value".into(), received: None })
+        (QueryId(n), Some(ValueRecord { key: "key".into(), value: "value".into(), received: None }))
     }
 
     fn wait(sweep: &mut Sweep, target: &Key, bits: u32, number: u64, known: &[u32]) {
@@ -386,9 +412,9 @@ mod tests {
         let mut alive: Vec<u32> = (0..1000).filter(|n| !dead.contains(n)).collect();
         alive.sort_by_key(|n| key(*n).distance(&target));
         let nearest: Vec<PeerInfo> = alive[..20].iter().map(|n| info(*n)).collect();
-        assert_eq!(sweep.nearest(NOW, &target, 20), Some(nearest));
-        assert_eq!(sweep.nearest(NOW + FRESH, &target, 20), None, "it has to be explored anew");
-        assert_eq!(sweep.nearest(NOW, &target.prefix(1).flipped(), 20), None, "another region");
+        assert_eq!(sweep.nearest(NOW, &target, 20, None), Some(nearest));
+        assert_eq!(sweep.nearest(NOW + FRESH, &target, 20, None), None, "it has to be explored anew");
+        assert_eq!(sweep.nearest(NOW, &target.prefix(1).flipped(), 20, None), None, "another region");
     }
 
     #[test]
@@ -400,7 +426,7 @@ mod tests {
         wait(&mut sweep, &target, 3, 0, &gone);
         let (asked, records) = explore(&mut sweep, 1000, &gone);
         assert!(asked.len() > 100 && records.len() == 1, "{asked:?}");
-        assert_eq!(sweep.nearest(NOW, &target, 20).unwrap().len(), 20);
+        assert_eq!(sweep.nearest(NOW, &target, 20, None).unwrap().len(), 20);
     }
 
     #[test]
@@ -412,7 +438,7 @@ mod tests {
             let Some(Need::Lookup(id, _)) = sweep.next(NOW, 20) else { panic!("nobody is looked for") };
             sweep.looked(id, Vec::new());
             assert!(matches!(sweep.next(NOW, 20), Some(Need::Send(_, records)) if records.len() == 1));
-            assert_eq!(sweep.nearest(NOW, &target, 20), None);
+            assert_eq!(sweep.nearest(NOW, &target, 20, None), None);
         }
     }
 
@@ -425,7 +451,7 @@ mod tests {
         let mut all: Vec<u32> = (0..500).collect();
         all.sort_by_key(|n| key(*n).distance(&target));
         let nearest: Vec<PeerInfo> = all[..20].iter().map(|n| info(*n)).collect();
-        assert_eq!(sweep.nearest(NOW, &target, 20), Some(nearest));
+        assert_eq!(sweep.nearest(NOW, &target, 20, None), Some(nearest));
         // A network of fewer than k is known whole.
         let mut sweep = Sweep::default();
         wait(&mut sweep, &target, 3, 0, &[1, 2, 3, 4]);
@@ -441,7 +467,7 @@ mod tests {
                 Need::Send(..) => break,
             }
         }
-        assert_eq!((asked, sweep.nearest(NOW, &target, 20).map(|peers| peers.len())), (4, Some(4)));
+        assert_eq!((asked, sweep.nearest(NOW, &target, 20, None).map(|peers| peers.len())), (4, Some(4)));
     }
 
     #[test]
@@ -481,16 +507,16 @@ mod tests {
         }
         let late = NOW + PATIENCE;
         assert!(matches!(sweep.next(late, 20), Some(Need::Send(_, records)) if records.len() == 1));
-        assert_eq!(sweep.nearest(late, &target, 20).unwrap().len(), PARALLELISM);
+        assert_eq!(sweep.nearest(late, &target, 20, None).unwrap().len(), PARALLELISM);
         sweep.lost(&Key::of_peer(&asked[3].1.id), 20);
-        assert_eq!(sweep.nearest(late, &target, 20), None, "too few are left");
+        assert_eq!(sweep.nearest(late, &target, 20, None), None, "too few are left");
         let mut sweep = Sweep::default();
         wait(&mut sweep, &target, 0, 9, &all[..40]);
         explore(&mut sweep, 40, &[]);
         (0..10).for_each(|n| sweep.lost(&key(n), 20));
-        assert!(sweep.nearest(NOW, &target, 20).is_some());
+        assert!(sweep.nearest(NOW, &target, 20, None).is_some());
         sweep.lost(&key(10), 20);
-        assert_eq!(sweep.nearest(NOW, &target, 20), None, "others have come instead of more than a quarter");
+        assert_eq!(sweep.nearest(NOW, &target, 20, None), None, "others have come instead of more than a quarter");
         wait(&mut sweep, &target, 2, 8, &[]);
         assert!(sweep.cancel(QueryId(8)) && !sweep.cancel(QueryId(8)));
     }

@@ -321,6 +321,61 @@ fn a_name_that_few_still_hold_is_found() {
     assert_eq!(found, 12);
 }
 
+/// Two of 400 servers that know how large the network is.
+fn measured(seed: u8) -> World {
+    let mut world = World::settled(seed, 400, 60);
+    for seed in 0..8 {
+        for node in [0, 1] {
+            world.call(node, |dht, now| dht.closest(now, Publisher::new(seed).name().routing_key()));
+        }
+        world.run_for(10 * SECOND);
+    }
+    world
+}
+
+#[test]
+fn a_crowd_about_a_name_neither_swallows_nor_hides_it() {
+    for crowd in [25, 120] {
+        let mut world = measured(5);
+        let publisher = Publisher::new(200);
+        let name = publisher.name();
+        world.crowd(&Key::from_digest(name.dht_id()), crowd);
+        let record = publisher.record(1, LIFETIME);
+        let (tally, ..) = put(&mut world, 0, &record);
+        world.run_for(30 * SECOND);
+        let kept = holders(&world, &record);
+        assert!(kept >= 15, "{kept} hold it for all a crowd of {crowd}; {tally:?}");
+        for until in [Until::First, Until::Probable(1e-3), Until::Answers(16), Until::Complete] {
+            assert_eq!(get(&mut world, 1, name, until).0.as_ref(), Some(&record), "{until:?}");
+            world.run_for(60 * SECOND);
+        }
+        // A newer one reaches them, too, when it is sent as one of many.
+        let newer = publisher.record(2, LIFETIME);
+        world.call(0, |dht, now| dht.resend(now, &newer));
+        world.run_for(60 * SECOND);
+        assert!(holders(&world, &newer) >= 15, "{}", holders(&world, &newer));
+        let (best, freshness, _) = get(&mut world, 1, name, Until::Probable(1e-3));
+        assert_eq!(best, Some(newer), "{freshness:?}");
+        world.run_for(120 * SECOND);
+        assert!(world.nodes[..2].iter().all(|node| node.dht.usage().queries == 0 && node.dht.sending() == 0));
+    }
+}
+
+#[test]
+fn a_crowd_about_content_does_not_hide_its_providers() {
+    let mut world = measured(6);
+    let key = Bytes::from_static(b"\x12\x20what is provided by the first one");
+    world.crowd(&Key::of(&key), 40);
+    world.call(0, |dht, now| dht.provide(now, key.clone()));
+    world.run_for(30 * SECOND);
+    let query = world.call(1, |dht, now| dht.find_providers(now, key.clone(), 5));
+    let (found, _) = world.until(1, |event| match event {
+        Event::ProvidersDone { query: done, found } if *done == query => Some(*found),
+        _ => None,
+    });
+    assert_eq!(found, 1);
+}
+
 #[test]
 fn islands_that_share_a_seed_become_one_network_again() {
     let mut world = World::empty(3);

@@ -151,7 +151,7 @@ impl Dht {
     }
 
     /// Explores regions, and sends what waited for them.
-    fn sweep_on(&mut self, now: Now) {
+    pub(super) fn sweep_on(&mut self, now: Now) {
         while let Some(need) = self.sweep.next(now.monotonic, self.config.params().k) {
             match need {
                 Need::Lookup(area, region) => {

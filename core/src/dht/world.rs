@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use libp2p_identity::PeerId;
 use rand_chacha::ChaCha8Rng;
@@ -26,6 +27,8 @@ pub(super) enum Behaviour {
     NamesNobody,
     /// Answers every GET_VALUE with this record and takes nothing.
     Serves(ValueRecord),
+    /// Takes everything and keeps nothing, and names none but these.
+    Colludes(Rc<[PeerInfo]>),
 }
 
 pub(super) struct Node {
@@ -54,6 +57,7 @@ pub(super) struct World {
     pub(super) traced: bool,
     /// What each node has stored, last.
     pub(super) stored: Vec<BTreeMap<(Table, Vec<u8>), Write>>,
+    infos: Vec<PeerInfo>,
     by_peer: BTreeMap<PeerId, usize>,
     queue: BTreeMap<(Duration, u64), What>,
     sequence: u64,
@@ -61,6 +65,9 @@ pub(super) struct World {
     warm: BTreeSet<(usize, usize)>,
     rng: ChaCha8Rng,
 }
+
+/// Of a few hundred servers none shares so many bits with any key.
+const BITS_OF_CROWD: u32 = 12;
 
 pub(super) fn info(n: usize) -> PeerInfo {
     PeerInfo { id: peer(n as u32), addresses: vec![address(n as u32)] }
@@ -87,6 +94,7 @@ impl World {
             trace: 0,
             traced: false,
             stored: Vec::new(),
+            infos: Vec::new(),
             by_peer: BTreeMap::new(),
             queue: BTreeMap::new(),
             sequence: 0,
@@ -126,16 +134,39 @@ impl World {
     }
 
     pub(super) fn add(&mut self, config: Config) -> usize {
+        self.add_as(config, info(self.nodes.len()))
+    }
+
+    fn add_as(&mut self, config: Config, info: PeerInfo) -> usize {
         let n = self.nodes.len();
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        let mut dht = Dht::new(Config { local: info(n).id, ..config }, seed, self.now);
-        dht.set_addresses(info(n).addresses);
+        let mut dht = Dht::new(Config { local: info.id, ..config }, seed, self.now);
+        dht.set_addresses(info.addresses.clone());
         self.nodes.push(Node { dht, alive: true, behaviour: Behaviour::Honest, wake: None });
         self.stored.push(BTreeMap::new());
-        self.by_peer.insert(info(n).id, n);
+        self.by_peer.insert(info.id, n);
+        self.infos.push(info);
         self.drain(n);
         n
+    }
+
+    /// Puts `n` colluding servers nearer to `target` than any other server is, known to everybody.
+    pub(super) fn crowd(&mut self, target: &Key, n: usize) {
+        let near = |number: &u32| Key::of_peer(&peer(*number)).common_prefix(target) >= BITS_OF_CROWD;
+        let numbers = (1_000_000..).filter(near).take(n);
+        let fellow =
+            |(at, number): (usize, u32)| PeerInfo { id: peer(number), addresses: vec![address(10_000 + at as u32)] };
+        let fellows: Rc<[PeerInfo]> = numbers.enumerate().map(fellow).collect();
+        for node in &mut self.nodes {
+            for fellow in fellows.iter() {
+                node.dht.peers.met(self.now.monotonic, fellow, Duration::from_millis(150), true);
+            }
+        }
+        for fellow in fellows.iter() {
+            let added = self.add_as(config(), fellow.clone());
+            self.nodes[added].behaviour = Behaviour::Colludes(fellows.clone());
+        }
     }
 
     /// Kills every node of this share, in percent, but for those before `spare`.
@@ -212,10 +243,11 @@ impl World {
             (Behaviour::NamesNobody, Request::PutValue { .. }) => Some(Err(RpcError::Reset)),
             (Behaviour::NamesNobody, request) => Some(Ok(nobody(request, &mut self.rng))),
             (Behaviour::Serves(record), Request::GetValue { key }) => {
-                let closer = self.nodes[to].dht.peers.closer(&Key::of(key), &info(from).id);
+                let closer = self.nodes[to].dht.peers.closer(&Key::of(key), &self.infos[from].id);
                 Some(Ok(Response::GetValue { record: Some(record.clone()), closer }))
             }
             (Behaviour::Serves(_), Request::PutValue { .. }) => Some(Err(RpcError::Closed)),
+            (Behaviour::Colludes(fellows), request) => Some(Ok(only(fellows, request))),
             _ => None,
         };
         if let Some(answer) = answer {
@@ -227,10 +259,10 @@ impl World {
         self.inbound.insert(inbound, (from, to, id));
         let is_server = self.nodes[from].dht.is_server();
         let node = &mut self.nodes[to].dht;
-        node.on_request(self.now, inbound, info(from).id, &info(from).addresses, request);
+        node.on_request(self.now, inbound, self.infos[from].id, &self.infos[from].addresses, request);
         // What identify tells on a new connection.
         if is_server {
-            node.add_peer(self.now, &info(from));
+            node.add_peer(self.now, &self.infos[from]);
         }
         self.drain(to);
     }
@@ -318,18 +350,21 @@ impl World {
 }
 
 fn nobody(request: &Request, rng: &mut ChaCha8Rng) -> Response {
+    let made_up: Vec<PeerInfo> = (0..400).map(|_| info((rng.next_u32() | 1 << 31) as usize)).collect();
+    only(&made_up, request)
+}
+
+/// What somebody answers who keeps nothing and knows none but these.
+fn only(peers: &[PeerInfo], request: &Request) -> Response {
     let target = Key::of(request.key());
-    let mut made_up: Vec<PeerInfo> = (0..400)
-        .map(|_| {
-            let n = rng.next_u32() | 1 << 31;
-            PeerInfo { id: peer(n), addresses: vec![address(n)] }
-        })
-        .collect();
-    made_up.sort_by_key(|peer| Key::of_peer(&peer.id).distance(&target));
-    made_up.truncate(40);
-    match request {
-        Request::GetValue { .. } => Response::GetValue { record: None, closer: made_up },
-        Request::GetProviders { .. } => Response::GetProviders { providers: Vec::new(), closer: made_up },
-        _ => Response::FindNode { closer: made_up },
+    let mut closer = peers.to_vec();
+    closer.sort_by_key(|peer| Key::of_peer(&peer.id).distance(&target));
+    closer.truncate(40);
+    match request.clone() {
+        Request::GetValue { .. } => Response::GetValue { record: None, closer },
+        Request::GetProviders { .. } => Response::GetProviders { providers: Vec::new(), closer },
+        Request::PutValue { record } => Response::PutValue { record },
+        Request::AddProvider { .. } => Response::AddProvider,
+        _ => Response::FindNode { closer },
     }
 }
