@@ -17,8 +17,8 @@ pub(crate) fn choose(settings: &Settings) -> Result<Backend, Failure> {
         (None, [one]) => *one,
         (None, [one, other, ..]) => {
             let message = format!(
-                "{} has a store of kind {one} and one of kind {other}; move away the one that is older, or say which \
-                 with --store",
+                "{} has a store of kind {one} and one of kind {other}; repeat ipns store migrate if one was broken off, \
+                 else move away the one that is older, or say which with --store",
                 settings.home.display()
             );
             return Err(Failure::new(exit::STORE, "store_ambiguous", message));

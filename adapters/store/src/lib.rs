@@ -66,4 +66,4 @@ pub use self::publish::create_file;
 pub use self::redb::RedbStore;
 #[cfg(feature = "rocksdb")]
 pub use self::rocksdb::RocksStore;
-pub use self::transfer::{ImportError, Imported, Migrated, copy, export, import, migrate};
+pub use self::transfer::{ImportError, Imported, Migrated, copy, export, finish_migration, import, migrate};

@@ -221,15 +221,57 @@ pub struct Migrated {
 /// Those of opening the old store and of making the new one, with nothing done; [`Io`](StoreError::Io) also when there
 /// is something in the new one's place.
 pub fn migrate(folder: &Path, from: Backend, to: Backend, progress: impl FnMut()) -> Result<Migrated, StoreError> {
-    let place = |backend: Backend| {
-        backend.place_in(folder).ok_or_else(|| io_failure(folder, format!("a store of kind {backend} is on no disk")))
-    };
-    let (source, path) = (place(from)?, place(to)?);
+    let (source, path) = (place(folder, from)?, place(folder, to)?);
     // It stays open, and so locked, until nobody finds it any more.
     let (store, _) = from.open_unchanged(&source)?;
     let entries = copy(&store, to, &path, progress)?;
-    let old = set_aside(&source).map_err(|error| system_failure(&source, &error, "rename the old store"))?;
+    let old = put_away(&source)?;
     Ok(Migrated { path, entries, old })
+}
+
+/// Ends a [`migrate`] that was broken off between its last two steps, when both stores were there: if that of kind `to`
+/// has the same contents as the other, the other is renamed. `None`, with nothing done, if it has not. `progress` is told
+/// of each entry.
+///
+/// # Errors
+/// Those of opening the two stores, and [`Io`](StoreError::Io) if the old one cannot be renamed.
+pub fn finish_migration(
+    folder: &Path,
+    from: Backend,
+    to: Backend,
+    mut progress: impl FnMut(),
+) -> Result<Option<Migrated>, StoreError> {
+    let (source, path) = (place(folder, from)?, place(folder, to)?);
+    let (store, _) = from.open_unchanged(&source)?;
+    let (new, _) = to.open_unchanged(&path)?;
+    let Some(entries) = has_all(&new, &store, &mut progress)? else { return Ok(None) };
+    if has_all(&store, &new, || ())? != Some(entries) {
+        return Ok(None);
+    }
+    let old = put_away(&source)?;
+    Ok(Some(Migrated { path, entries, old }))
+}
+
+fn place(folder: &Path, backend: Backend) -> Result<PathBuf, StoreError> {
+    backend.place_in(folder).ok_or_else(|| io_failure(folder, format!("a store of kind {backend} is on no disk")))
+}
+
+fn put_away(source: &Path) -> Result<PathBuf, StoreError> {
+    set_aside(source).map_err(|error| system_failure(source, &error, "rename the old store"))
+}
+
+/// How many entries `old` has, if `new` has every one of them.
+fn has_all(new: &AnyStore, old: &AnyStore, mut progress: impl FnMut()) -> Result<Option<u64>, StoreError> {
+    let (mut entries, mut all) = (0, true);
+    for table in Table::ALL {
+        pages::for_each(old, table, |key, value| {
+            entries += 1;
+            progress();
+            all &= new.get(table, &key)?.is_some_and(|copied| copied == value);
+            Ok(())
+        })?;
+    }
+    Ok(all.then_some(entries))
 }
 
 /// Copies every entry of a store into a new one at `path`, which appears whole or not at all. Returns how many there
@@ -261,11 +303,8 @@ pub fn copy(store: &AnyStore, to: Backend, path: &Path, mut progress: impl FnMut
     batch.commit(&mut new)?;
     drop(new);
     let (new, _) = to.open_unchanged(&draft_path)?;
-    for table in Table::ALL {
-        pages::for_each(store, table, |key, value| match new.get(table, &key)? {
-            Some(copied) if copied == value => Ok(()),
-            _ => Err(corrupt(path, "the copy is not what was copied")),
-        })?;
+    if has_all(&new, store, || ())? != Some(entries) {
+        return Err(corrupt(path, "the copy is not what was copied"));
     }
     drop(new);
     publish::rename_draft(&draft_path, path).map_err(failed)?;

@@ -11,7 +11,7 @@ use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::record::RecordBuilder;
 use ipns_core::{Name, Timestamp};
 use ipns_store::{AnyStore, Backend, ImportError, RedbStore, Store, Table, Write};
-use ipns_store::{check, copy, export, import, migrate};
+use ipns_store::{check, copy, export, finish_migration, import, migrate};
 use prost::Message;
 use redb::{Database, TableDefinition};
 use tempfile::TempDir;
@@ -249,6 +249,20 @@ fn a_migrated_store_has_everything_and_the_old_one_is_kept() {
             assert!(!path.exists() && Files::read(&migrated.old) == before, "{from}: it was changed");
             assert_eq!(entries_of(to, &migrated.path), expected);
             assert_eq!(entries_of(from, &migrated.old), expected);
+            // Broken off before the old one was renamed, it is ended later.
+            let before = Files::read(&migrated.old);
+            fs::rename(&migrated.old, &path).unwrap();
+            assert_eq!(migrate(folder.path(), from, to, || ()).unwrap_err().code(), "store_io");
+            assert_eq!(finish_migration(folder.path(), from, to, || ()).unwrap(), Some(migrated.clone()));
+            assert!(!path.exists() && Files::read(&migrated.old) == before, "{from}: it was changed");
+            // But not once anything was written to one of them.
+            let (new, old) = (Path::new(&migrated.path), Path::new(&migrated.old));
+            fs::rename(old, &path).unwrap();
+            to.open(new).unwrap().commit(&[known(9, 1)]).unwrap();
+            assert_eq!(finish_migration(folder.path(), from, to, || ()).unwrap(), None);
+            assert!(path.exists() && new.exists());
+            fs::rename(&path, old).unwrap();
+            let expected = entries_of(to, new);
             // And back again, with another name for what is then old.
             let back = migrate(folder.path(), to, from, || ()).unwrap();
             assert_eq!(entries_of(from, &back.path), expected);

@@ -29,6 +29,10 @@
 //!
 //! Many records are sent again by [`Dht::resend`], which explores each region of the key space once for all of them.
 //!
+//! Somebody may make up peers until they are all that is near to a name, to swallow its records or to hide them. Such a
+//! crowd is denser than chance allows: where there is one, the servers of the whole region are looked for by way of
+//! others, and a few of each part of the name's neighbourhood are read from and sent to instead of the nearest.
+//!
 //! To publish, [`Dht::walk`] to the name first: it connects to the nearest peers on its way, and ends with the newest
 //! record in the network. Sign and store a newer one, then [`Dht::publish`] it: the walk goes on, and each peer that is
 //! surely among the nearest gets it as soon as it is known to be.

@@ -138,21 +138,28 @@ async fn migrate(settings: &Settings, to: Backend) -> Result<u8, Failure> {
     on_a_disk(to)?;
     store::built_in(to)?;
     let present = store::present(settings);
-    let from = match &present[..] {
-        [one] if *one == to => {
+    let is_there = present.contains(&to);
+    let from = match present.iter().find(|kind| **kind != to) {
+        Some(other) => *other,
+        None if is_there => {
             let message = format!("the store is of kind {to} already");
             return Err(Failure::new(exit::USAGE, "store_same_kind", message));
         }
-        [one] => *one,
-        [] => return Err(nothing(settings)),
-        _ => return Err(two(settings)),
+        None => return Err(nothing(settings)),
     };
     store::built_in(from)?;
-    let bar = progress("copied");
+    let bar = progress(if is_there { "compared" } else { "copied" });
     let (home, ticks) = (settings.home.clone(), bar.clone());
-    let migrated = store::blocking(move || Ok(ipns_store::migrate(&home, from, to, || ticks.inc(1))?)).await;
+    let migrated = store::blocking(move || {
+        let tick = || ticks.inc(1);
+        Ok(match is_there {
+            true => ipns_store::finish_migration(&home, from, to, tick)?,
+            false => Some(ipns_store::migrate(&home, from, to, tick)?),
+        })
+    })
+    .await;
     bar.finish_and_clear();
-    let migrated = migrated?;
+    let migrated = migrated?.ok_or_else(|| two(settings))?;
     if settings.json {
         output::document(&json!({
             "from": from.as_str(), "to": to.as_str(), "path": migrated.path, "old": migrated.old,
@@ -192,7 +199,10 @@ fn nothing(settings: &Settings) -> Failure {
 }
 
 fn two(settings: &Settings) -> Failure {
-    let message = format!("{} has stores of two kinds; move away the one that is older", settings.home.display());
+    let message = format!(
+        "{} has stores of two kinds with different contents; move away the one that is older",
+        settings.home.display()
+    );
     Failure::new(exit::STORE, "store_ambiguous", message)
 }
 
