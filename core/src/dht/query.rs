@@ -397,10 +397,10 @@ impl Query {
             };
             let (satisfied, done) = (walk.is_satisfied(context), walk.lookup.is_done());
             if satisfied || done {
-                // A first answer is what was asked for, whoever gave it.
-                let first = satisfied && matches!(&walk.goal, Goal::Get(get) if get.until == Until::First);
-                self.out += usize::from(!first && walk.sees_crowd(actions));
-                if first || walk.crowd != Crowd::Exploring {
+                // What was looked for and found is found, whoever told of it; that nothing newer is there is what a crowd hides.
+                let found = satisfied && !matches!(&walk.goal, Goal::Get(get) if get.until != Until::First);
+                self.out += usize::from(!found && walk.sees_crowd(actions));
+                if found || walk.crowd != Crowd::Exploring {
                     let complete = !satisfied && !walk.lookup.is_exhausted();
                     return self.finish_walk(context, complete, actions);
                 }
