@@ -1,8 +1,9 @@
 // N js-libp2p DHT servers on 127.0.0.1 that validate and select IPNS records.
-//   node dht.mjs [N=20] [PROTOCOL=/ipfs/kad/1.0.0]
+//   node dht.mjs [N=20] [PROTOCOL=/ipfs/kad/1.0.0] [--announce PORT,PORT,…]
 // Prints {"addr":…} for each, then {"ready":true}; lives until stdin closes or SIGTERM.
 // Reads commands from stdin, {"id":…,"cmd":…,…} a line, and answers each with a line of that id (README.md).
 import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { identify } from '@libp2p/identify'
@@ -19,9 +20,9 @@ import { createIPNSRecord, ed25519, marshalIPNSRecord, nameOf, parseName, print,
 
 export const AMINO = '/ipfs/kad/1.0.0'
 
-/** What a libp2p node here is made of; Helia takes the same. */
-export const options = protocol => ({
-  addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
+/** What a libp2p node here is made of; Helia takes the same. With `port` it tells others that it is there. */
+export const options = (protocol, port) => ({
+  addresses: { listen: ['/ip4/127.0.0.1/tcp/0'], announce: port == null ? [] : [`/ip4/127.0.0.1/tcp/${port}`] },
   transports: [tcp()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
@@ -50,15 +51,20 @@ export const options = protocol => ({
 
 export const tableSize = node => node.services.dht.routingTable.size
 
-/** Starts n servers, joined as a tree; the DHT's own queries do the rest. */
-export async function startServers (n, protocol = AMINO) {
+/**
+ * Starts n servers, joined as a tree; the DHT's own queries do the rest. With ports to announce `listens` is told who is
+ * where, and all listen before any dials.
+ */
+export async function startServers (n, protocol = AMINO, announce = [], listens = () => {}) {
   const nodes = []
   for (let i = 0; i < n; i++) {
-    const node = await createLibp2p(options(protocol))
+    const node = await createLibp2p(options(protocol, announce[i]))
     await node.services.dht.setMode('server')
-    if (i > 0) await node.dial(nodes[(i - 1) >> 1].getMultiaddrs())
+    const [at] = node.components.transportManager.getAddrs()
+    listens({ peer: node.peerId.toString(), listens: Number(at.toString().split('/')[4]) })
     nodes.push(node)
   }
+  for (let i = 1; i < n; i++) await nodes[i].dial(nodes[(i - 1) >> 1].getMultiaddrs())
   await until(() => nodes.every(node => tableSize(node) >= Math.min(n - 1, 10)))
   return nodes
 }
@@ -176,7 +182,9 @@ async function answer (line, ready) {
 
 if (import.meta.main) {
   exitWithParent()
-  const servers = startServers(Number(process.argv[2] ?? 20), process.argv[3])
+  const { values, positionals: [n = 20, protocol] } = parseArgs({ options: { announce: { type: 'string' } }, allowPositionals: true })
+  const announce = values.announce?.split(',')
+  const servers = startServers(Number(n), protocol, announce, announce && print)
   createInterface({ input: process.stdin }).on('line', line => answer(line, servers))
   for (const node of await servers) print({ addr: node.getMultiaddrs()[0].toString() })
   print({ ready: true })

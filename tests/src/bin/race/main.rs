@@ -1,5 +1,8 @@
-//! The program `race`: this engine against libp2p-kad, in one network of libp2p-kad servers at the distances of the
-//! internet, some of them dead.
+//! The program `race`: this engine against libp2p-kad, in one network of servers of libp2p-kad, js-libp2p or Kubo at the
+//! distances of the internet, some of them dead.
+//!
+//! With `--peers js` or `--peers kubo` the servers are those of js-libp2p or of Kubo, in a process of their own: nobody
+//! counts then what they are asked.
 //!
 //! All of it is one process on loopback. Before each server stands a proxy that takes as long as the internet would, and
 //! its address is the only one that is known. A dead server takes connections and never answers, so that whoever dials
@@ -43,6 +46,7 @@ mod report;
 mod rounds;
 mod runtimes;
 mod shares;
+mod theirs;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -56,11 +60,15 @@ use network::{Network, Plan, Tables};
 use report::{Further, Ratio, Report, Row, Setting};
 use rounds::Lap;
 use runtimes::Runtimes;
+use theirs::Make;
 
 /// Publishes and resolves with this engine and with libp2p-kad in the same network of real servers, and compares.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
+    /// Whose servers the network is made of; js and kubo as `tests/peers` has them
+    #[arg(long, value_enum, default_value = "kad")]
+    peers: Make,
     /// How many servers live
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(4..=2_000))]
     nodes: u32,
@@ -91,7 +99,7 @@ struct Args {
     /// How many random keys each node looks up before the race
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1_000))]
     warm_up: u32,
-    /// Close all connections before each operation
+    /// Close all connections before each operation; not among servers of js or Kubo, which dial when they like
     #[arg(long)]
     cold: bool,
     /// Let libp2p-kad, too, look for a newer record before it publishes
@@ -145,6 +153,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<Report, Failure> {
+    if args.cold && args.peers != Make::Kad {
+        return Err("--cold is for --peers kad".into());
+    }
     let ours = args.runtimes.labelled().map(|(on, label)| Kind::Ipns { on, label });
     let kad = Kind::Kad { reads: args.kad_reads, records: args.kad_records as usize };
     let kinds: Vec<Kind> = ours.chain((!args.without_kad).then_some(kad)).collect();
@@ -158,6 +169,7 @@ async fn run(args: &Args) -> Result<Report, Failure> {
     let [first, further @ ..] = ours else { return Err("nobody races".into()) };
     Ok(Report {
         setting: Setting {
+            peers: args.peers,
             nodes: args.nodes as usize,
             dead: args.dead,
             dead_entries: all.tables.iter().map(|tables| tables.dead).sum::<f64>() / args.networks as f64,
@@ -197,6 +209,7 @@ impl Default for All {
 
 async fn race_in_one(args: &Args, seed: u64, kinds: &[Kind], all: &mut All) -> Result<(), Failure> {
     let plan = Plan {
+        peers: args.peers,
         nodes: args.nodes as usize,
         dead: args.dead,
         median: Duration::from_millis(args.median_rtt_ms),
@@ -212,7 +225,7 @@ async fn race_in_one(args: &Args, seed: u64, kinds: &[Kind], all: &mut All) -> R
     for &kind in kinds {
         let begun = Instant::now();
         let warm_up = (args.warm_up as usize, Dice::new(seed, WARM_UP));
-        contestants.push(Contestant::start(kind, &entrances, warm_up, &mut dice).await?);
+        contestants.push(Contestant::start(kind, args.peers.protocol(), &entrances, warm_up, &mut dice).await?);
         eprintln!("{} is warm after {:.1} s", kind.label(), begun.elapsed().as_secs_f64());
     }
     let (begun, used) = (Instant::now(), cpu::used());

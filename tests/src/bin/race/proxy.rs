@@ -54,11 +54,7 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts one for the node that listens at `node`, so far away.
     pub(crate) async fn start(node: SocketAddr, round_trip: Duration, roads: Arc<Roads>) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
-        let (leads, state) = watch::channel(Leads::There(0));
-        tokio::spawn(listen(listener, Way { node, round_trip, roads }, state));
-        Ok(Self { address, leads })
+        Ok(Ahead::bind().await?.start(node, round_trip, roads))
     }
 
     /// Where the node can be reached.
@@ -81,6 +77,31 @@ impl Proxy {
     /// Closes all connections, and never answers any that comes.
     pub(crate) fn go_silent(&self) {
         self.leads.send_replace(Leads::Nowhere);
+    }
+}
+
+/// The address of a proxy whose node does not listen yet; connections wait.
+pub(crate) struct Ahead {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Ahead {
+    pub(crate) async fn bind() -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// The node listens at `node`, so far away.
+    pub(crate) fn start(self, node: SocketAddr, round_trip: Duration, roads: Arc<Roads>) -> Proxy {
+        let (leads, state) = watch::channel(Leads::There(0));
+        tokio::spawn(listen(self.listener, Way { node, round_trip, roads }, state));
+        Proxy { address: self.address, leads }
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::rounds::{Cost, Lap};
 use crate::shares::Spread;
+use crate::theirs::Make;
 
 /// All that was measured.
 #[derive(Serialize)]
@@ -27,10 +28,12 @@ pub(crate) struct Report {
 /// What was measured in.
 #[derive(Serialize)]
 pub(crate) struct Setting {
+    /// Whose servers they are.
+    pub(crate) peers: Make,
     pub(crate) nodes: usize,
     pub(crate) dead: f64,
     /// The share of entries of the servers' routing tables that are dead, and how many the median table has: the mean of
-    /// all networks.
+    /// all networks; 0 where servers do not say.
     pub(crate) dead_entries: f64,
     pub(crate) table_entries: usize,
     pub(crate) networks: u64,
@@ -96,11 +99,11 @@ pub(crate) struct Further {
 
 impl Costs {
     fn of<'a>(costs: impl Iterator<Item = &'a Cost> + Clone) -> Self {
-        let spread = |of: fn(&Cost) -> u64| Spread::of(costs.clone().map(|cost| of(cost) as f64));
+        let spread = |of: fn(&Cost) -> Option<u64>| Spread::of(costs.clone().filter_map(|cost| Some(of(cost)? as f64)));
         Self {
             requests: spread(|cost| cost.requests),
-            dials: spread(|cost| cost.dials),
-            dead_dials: spread(|cost| cost.dead_dials),
+            dials: spread(|cost| Some(cost.dials)),
+            dead_dials: spread(|cost| Some(cost.dead_dials)),
         }
     }
 }
@@ -161,14 +164,16 @@ PUBLISH s 50/90  ACKS HOLDERS NEAREST RPCs DIALS DEAD     OK | FIRST s 50/90  RE
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let setting = &self.setting;
+        let tables = match setting.table_entries {
+            0 => String::new(),
+            entries => format!(" ({:.1}% of the {entries} entries of a table)", 100.0 * setting.dead_entries),
+        };
         writeln!(
             f,
-            "{} living servers, {:.0}% of all dead ({:.1}% of the {} entries of a table), round trips of {} ms (sigma {}), {}, \
-             seed {}",
+            "{} living servers of {}, {:.0}% of all dead{tables}, round trips of {} ms (sigma {}), {}, seed {}",
             setting.nodes,
+            setting.peers.label(),
             100.0 * setting.dead,
-            100.0 * setting.dead_entries,
-            setting.table_entries,
             setting.median_rtt_ms,
             setting.sigma,
             if setting.cold { "no connection open at first" } else { "connections kept as by default" },

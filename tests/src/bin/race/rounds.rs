@@ -16,8 +16,8 @@ const K: usize = 20;
 /// What an operation cost the network, until all that it began had ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
-    /// Requests that servers were asked.
-    pub(crate) requests: u64,
+    /// Requests that servers were asked, if they say so.
+    pub(crate) requests: Option<u64>,
     /// Connections dialled to the living and to the dead.
     pub(crate) dials: u64,
     pub(crate) dead_dials: u64,
@@ -28,12 +28,12 @@ impl Cost {
     fn so_far(network: &Network) -> Self {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let roads = &network.roads;
-        Self { requests: read(&network.asked), dials: read(&roads.dials), dead_dials: read(&roads.dead_dials) }
+        Self { requests: network.asked(), dials: read(&roads.dials), dead_dials: read(&roads.dead_dials) }
     }
 
     fn since(self, before: Self) -> Self {
         Self {
-            requests: self.requests - before.requests,
+            requests: self.requests.zip(before.requests).map(|(now, before)| now - before),
             dials: self.dials - before.dials,
             dead_dials: self.dead_dials - before.dead_dials,
         }
@@ -84,7 +84,7 @@ pub(crate) async fn race(
             let published = contestants[who].publish(key, value.parse()?).await;
             let cost = quiet(network, contestants, false).await?.since(before);
             let (holders, nearest) = match &published.record {
-                Some(record) => network.holders(&name.routing_key(), record, K).await?,
+                Some(record) => network.holders(&name, record, K).await?,
                 None => (0, 0),
             };
             publishes.push((who, name, value, Publishing { published, cost, holders, nearest }));
@@ -119,8 +119,10 @@ async fn quiet(network: &Network, contestants: &[Contestant], cut: bool) -> Resu
 
 fn tell(round: usize, contestant: &Contestant, lap: &Lap) {
     let seconds = |duration: Duration| format!("{:.2} s", duration.as_secs_f64());
-    let cost =
-        |cost: Cost| format!("{} requests, {} dials, {} of the dead", cost.requests, cost.dials, cost.dead_dials);
+    let cost = |cost: Cost| {
+        let requests = cost.requests.map(|requests| format!("{requests} requests, ")).unwrap_or_default();
+        format!("{requests}{} dials, {} of the dead", cost.dials, cost.dead_dials)
+    };
     let (publish, resolve) = (&lap.publish, &lap.resolve);
     eprintln!(
         "{round:>3} {:<16} published in {} ({} acks, {} holders; {}), resolved in {} ({})",
