@@ -77,6 +77,8 @@ pub struct Setting {
 pub struct Round {
     /// The first record of the name; `None` when it failed.
     pub publish: Option<Published>,
+    /// The second one, by whoever published the first; `None` when it failed.
+    pub update: Option<Published>,
     /// The newest record, read from elsewhere; `None` when nothing was found, or its publish failed.
     pub resolve: Option<Resolved>,
 }
@@ -156,12 +158,13 @@ impl<'a> Bench<'a> {
     fn round(&mut self, round: u64) -> Round {
         let name = key(self.seed, round).public_key().to_name();
         let publish = self.publish(round, 0).map(|(_, published)| published);
-        let resolve = self.publish(round, 1).and_then(|(newest, _)| {
+        let (newest, update) = self.publish(round, 1).unzip();
+        let resolve = newest.and_then(|newest| {
             self.world.lose(&newest, self.setting.lost);
             self.world.run_for(self.setting.age);
             self.resolve(round + 1, name, &newest)
         });
-        Round { publish, resolve }
+        Round { publish, update, resolve }
     }
 
     fn publish(&mut self, round: u64, sequence: u64) -> Option<(Verified, Published)> {

@@ -306,6 +306,12 @@ impl Lookup {
         known.is_some_and(|candidate| candidate.state != State::Heard)
     }
 
+    /// Whether the peer has been asked and its answer is still to come.
+    pub(crate) fn awaits(&self, peer: &PeerId) -> bool {
+        let known = self.candidates.get(&Key::of_peer(peer).distance(&self.target));
+        known.is_some_and(|candidate| candidate.state == State::Asked)
+    }
+
     /// The peer did not take what it was sent, because it is not there or (`slow`) not there yet: others take its place.
     pub(crate) fn unreached(&mut self, peer: &PeerId, slow: bool) {
         let distance = Key::of_peer(peer).distance(&self.target);

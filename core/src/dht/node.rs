@@ -30,7 +30,7 @@ use crate::store::Table;
 use crate::time::Now;
 
 /// The most walks that wait for a put.
-const MAX_HELD: usize = 256;
+pub(super) const MAX_HELD: usize = 256;
 /// No operation takes longer, whatever its peers do; what it has by then is its result.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Where all servers are to be known there is room for so many.
@@ -70,7 +70,7 @@ pub struct Dht {
     pub(super) peers: Peers,
     pub(super) server: Server,
     pub(super) own: Own,
-    /// Walks that a put may follow.
+    /// The last walk to each name that a put may go on with.
     pub(super) held: BTreeMap<Name, QueryId>,
     pub(super) size: Size,
     pub(super) bits_of_region: Option<u32>,
@@ -419,9 +419,6 @@ impl Dht {
             && let Some(lookup) = query.ended_lookup()
         {
             self.size.observe(now.monotonic, lookup.density());
-        }
-        if let Some(name) = query.holds().filter(|_| self.held.len() < MAX_HELD) {
-            self.held.insert(*name, id);
         }
         if query.is_done() {
             self.held.retain(|_, held| *held != id);

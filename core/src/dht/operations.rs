@@ -9,7 +9,7 @@ use super::crawl::Region;
 use super::get::{Get, Until};
 use super::key::Key;
 use super::message::{PeerInfo, Request, ValueRecord};
-use super::node::{Dht, Purpose, QUERY_TIMEOUT};
+use super::node::{Dht, MAX_HELD, Purpose, QUERY_TIMEOUT};
 #[cfg(doc)]
 use super::output::Event;
 use super::output::QueryId;
@@ -36,7 +36,11 @@ impl Dht {
     /// without correcting anybody. Tells [`Event::Found`] and [`Event::GetDone`], whose `best` is what to be newer than.
     pub fn walk(&mut self, now: Now, name: Name) -> QueryId {
         let now = self.tick(now);
-        self.start_get(now, name, Until::Probable(MISS_BEFORE_PUT), false)
+        let query = self.start_get(now, name, Until::Probable(MISS_BEFORE_PUT), false);
+        if self.held.len() < MAX_HELD && self.queries.get(&query).is_some_and(|query| !query.is_done()) {
+            self.held.insert(name, query);
+        }
+        query
     }
 
     fn start_get(&mut self, now: Now, name: Name, until: Until, corrects: bool) -> QueryId {
@@ -47,7 +51,8 @@ impl Dht {
     }
 
     /// Publishes a record: goes on with the last [`walk`](Self::walk) to its name, or begins one, and sends it to the
-    /// nearest peers as they are found. It is a success at [`Config::acks`] acks; peers that are nearer, or that take the
+    /// nearest peers as they are found. While that walk still reads, each peer that it asks is sent the record after its
+    /// answer, and the put ends after the walk. It is a success at [`Config::acks`] acks; peers that are nearer, or that take the
     /// place of dead ones, get it afterwards too. A server keeps the record itself. Tells [`Event::Receipt`] and
     /// [`Event::PutDone`], under the id of the walk if it goes on with one.
     pub fn publish(&mut self, now: Now, record: &Verified) -> QueryId {
@@ -59,10 +64,20 @@ impl Dht {
         self.spread(now, held, Request::FindNode { key }, Request::PutValue { record })
     }
 
-    /// No put follows to the last [`walk`](Self::walk) to this name.
+    /// No put follows to the last [`walk`](Self::walk) to this name. One that still reads goes on to its end.
     pub fn give_up(&mut self, name: &Name) {
-        if let Some(query) = self.held.remove(name) {
-            self.cancel(query);
+        let Some(id) = self.held.remove(name) else { return };
+        match self.queries.get_mut(&id) {
+            Some(query) if query.holds().is_none() => query.detach(),
+            _ => self.cancel(id),
+        }
+    }
+
+    /// Sends nothing more of a put that goes on with a [`walk`](Self::walk), which goes on to its end. Nothing more is
+    /// told of the put.
+    pub fn stop_sending(&mut self, query: QueryId) {
+        if let Some(query) = self.queries.get_mut(&query) {
+            query.detach();
         }
     }
 

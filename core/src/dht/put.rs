@@ -48,6 +48,8 @@ pub(crate) struct Fanout {
     /// Whether more peers may be added.
     open: bool,
     sent: BTreeSet<PeerId>,
+    /// Those that were never there: they are not missed where there are fewer peers than acks are wanted.
+    absent: BTreeSet<PeerId>,
     to_send: Vec<PeerInfo>,
     waiting: BTreeSet<PeerId>,
     tally: Tally,
@@ -83,6 +85,7 @@ impl Fanout {
             need,
             open: true,
             sent: BTreeSet::new(),
+            absent: BTreeSet::new(),
             to_send: Vec::new(),
             waiting: BTreeSet::new(),
             tally: Tally::default(),
@@ -101,6 +104,13 @@ impl Fanout {
     /// A success needs so many acks at least.
     pub(crate) fn needs(&mut self, acks: usize) {
         self.need = self.need.max(acks);
+    }
+
+    /// The peer turned out not to be there before it was, or could have been, sent anything.
+    pub(crate) fn is_absent(&mut self, peer: &PeerId) {
+        if self.sent.contains(peer) {
+            self.absent.insert(*peer);
+        }
     }
 
     /// Nobody is added any more, as it seems.
@@ -155,7 +165,7 @@ impl Fanout {
     /// Whether the result has just become certain: enough acks and a moment for the others, or nobody left to give
     /// one. Tells it once.
     pub(crate) fn decide(&mut self, now: Duration) -> Option<bool> {
-        let need = if self.open { self.need } else { self.need.min(self.sent.len()) };
+        let need = if self.open { self.need } else { self.need.min(self.sent.len() - self.absent.len()) };
         let success = self.tally.acked >= need.max(1);
         if self.stage == Stage::Open && success {
             self.stage = Stage::Lingering(now + LINGER);

@@ -129,6 +129,8 @@ pub(crate) struct Query {
     deadline: Duration,
     walk: Option<Walk>,
     send: Option<Fanout>,
+    /// Whether a put may follow to a walk.
+    followed: bool,
     stage: Stage,
     /// Questions that are out.
     out: usize,
@@ -138,26 +140,35 @@ impl Query {
     /// A walk with a goal.
     pub(crate) fn walk(id: QueryId, deadline: Duration, lookup: Lookup, request: Request, goal: Goal) -> Self {
         let walk = Walk { lookup, request, goal, reached: false, crowd: Crowd::Unseen, expected: BTreeSet::new() };
-        Self { id, deadline, walk: Some(walk), send: None, stage: Stage::Walking, out: 0 }
+        let followed = matches!(&walk.goal, Goal::Get(get) if !get.corrects);
+        Self { id, deadline, walk: Some(walk), send: None, followed, stage: Stage::Walking, out: 0 }
     }
 
     /// Something sent to given peers.
     pub(crate) fn send(id: QueryId, deadline: Duration, fanout: Fanout) -> Self {
-        Self { id, deadline, walk: None, send: Some(fanout), stage: Stage::Sending, out: 0 }
+        Self { id, deadline, walk: None, send: Some(fanout), followed: false, stage: Stage::Sending, out: 0 }
     }
 
     /// Something sent to the nearest peers while a walk finds them.
     pub(crate) fn spread(id: QueryId, deadline: Duration, lookup: Lookup, request: Request, fanout: Fanout) -> Self {
         let walk =
             Walk { lookup, request, goal: Goal::Send, reached: false, crowd: Crowd::Unseen, expected: BTreeSet::new() };
-        Self { id, deadline, walk: Some(walk), send: Some(fanout), stage: Stage::Sending, out: 0 }
+        Self { id, deadline, walk: Some(walk), send: Some(fanout), followed: false, stage: Stage::Sending, out: 0 }
     }
 
-    /// Goes on, from holding, with something for the nearest peers.
+    /// Goes on with something for the nearest peers: at once if it holds, and beside the walk if that goes on.
     pub(crate) fn attach(&mut self, deadline: Duration, fanout: Fanout) {
         self.deadline = deadline;
         self.send = Some(fanout);
-        self.stage = Stage::Sending;
+        if self.stage == Stage::Holding {
+            self.stage = Stage::Sending;
+        }
+    }
+
+    /// Nothing more is sent, and no put follows; the walk goes on to its own end.
+    pub(crate) fn detach(&mut self) {
+        self.send = None;
+        self.followed = false;
     }
 
     /// The upkeep lookup that this is, if it is one.
@@ -232,6 +243,9 @@ impl Query {
                 {
                     actions.push(Action::Tell(Event::Receipt { query, peer: *peer, outcome }));
                     if let (Outcome::Failed(_), Some(walk)) = (outcome, &mut self.walk) {
+                        if walk.lookup.awaits(peer) {
+                            send.is_absent(peer);
+                        }
                         walk.lookup.unreached(peer, false);
                     }
                 }
@@ -267,7 +281,10 @@ impl Query {
                 walk.lookup.answered(peer, leads);
                 walk.lookup.answered_from(peer, groups.clone());
             }
-            Err(_) => walk.lookup.failed(peer),
+            Err(_) => {
+                walk.lookup.failed(peer);
+                self.send.iter_mut().for_each(|send| send.is_absent(peer));
+            }
         }
         match (&mut walk.goal, result) {
             (Goal::Get(get), Ok(Response::GetValue { record, .. })) => {
@@ -312,7 +329,10 @@ impl Query {
     pub(crate) fn on_slow(&mut self, context: &Context, role: Role, peer: &PeerId, actions: &mut Vec<Action>) {
         if let Some(walk) = &mut self.walk {
             match role {
-                Role::Walk => walk.lookup.slow(peer),
+                Role::Walk => {
+                    walk.lookup.slow(peer);
+                    self.send.iter_mut().for_each(|send| send.is_absent(peer));
+                }
                 Role::Send => walk.lookup.unreached(peer, true),
                 Role::Correct => return,
             }
@@ -409,7 +429,10 @@ impl Query {
                 }
             }
             let Some(peer) = walk.lookup.next() else {
-                return walk.expect(actions);
+                if self.followed && self.send.is_none() {
+                    walk.expect(actions);
+                }
+                return;
             };
             self.out += 1;
             actions.push(Action::Ask(peer, walk.request.clone(), Role::Walk));
@@ -433,9 +456,10 @@ impl Query {
                 let near = walk.lookup.answers_near();
                 let freshness = get.freshness(context.k, context.holders, near, complete);
                 let best = get.best().cloned().map(Box::new);
-                if !get.corrects {
-                    self.stage = Stage::Holding;
-                    self.deadline = context.now + HOLD;
+                if self.send.is_some() {
+                    self.stage = Stage::Sending;
+                } else if self.followed {
+                    (self.stage, self.deadline) = (Stage::Holding, context.now + HOLD);
                 }
                 actions.push(Action::Tell(Event::GetDone { query, best, freshness, asked, closest }));
                 return walk.correct(context, actions, &mut self.out);
@@ -466,9 +490,6 @@ impl Walk {
 
     /// Connects to those that something will be sent to when this walk is over, while it still goes on.
     fn expect(&mut self, actions: &mut Vec<Action>) {
-        if !matches!(&self.goal, Goal::Get(get) if !get.corrects) {
-            return;
-        }
         for peer in self.lookup.targets() {
             if self.expected.len() < MAX_EXPECTED && !self.lookup.is_asked(&peer.id) && self.expected.insert(peer.id) {
                 actions.push(Action::Connect(peer));
@@ -697,6 +718,51 @@ mod tests {
         assert_eq!((&asked[..], &connected[..]), nearest.split_at(7));
         walk(true).advance(&CONTEXT, &mut actions);
         assert!(!actions.iter().any(|action| matches!(action, Action::Connect(_))), "nobody is sent anything");
+    }
+
+    #[test]
+    fn a_put_beside_its_walk_does_not_miss_those_that_were_never_there() {
+        let publisher = Publisher::new(1);
+        let key: bytes::Bytes = publisher.name().routing_key().into();
+        let goal = || Goal::Get(Box::new(Get::new(publisher.name(), Until::Probable(1e-2), false, None)));
+        let value = publisher.record(2, 100).as_bytes().clone();
+        let record = ValueRecord { key: key.clone(), value, received: None };
+        let nobody = Response::GetValue { record: None, closer: Vec::new() };
+        let echo = Response::PutValue { record: record.clone() };
+        // Whether the dead one is found to be so by the walk or by the put first.
+        for walk_first in [true, false] {
+            let params = Params { k: 20, alpha: 10, beta: 3 };
+            let lookup = Lookup::new(peer(0), Key::of(&key), params, Some(5.0), (1..6).map(lead));
+            let read = Request::GetValue { key: key.clone() };
+            let mut query = Query::walk(QueryId(0), Duration::from_secs(2000), lookup, read, goal());
+            let (mut asked, _) = act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
+            let fanout = Fanout::open(Request::PutValue { record: record.clone() }, 10);
+            let mut told = Vec::new();
+            act(&mut query, |query, _| query.attach(Duration::from_secs(2000), fanout));
+            for n in 1..5 {
+                let (also, _) = answer(&mut query, Role::Walk, n, Ok(&nobody), &[]);
+                asked.extend(also);
+            }
+            assert_eq!(asked.len(), 10, "each of the five is asked, and sent the record before all have answered");
+            for n in 1..5 {
+                let put = Answer {
+                    role: Role::Send,
+                    peer: &peer(n),
+                    request: &Request::PutValue { record: record.clone() },
+                    result: Ok(&echo),
+                    groups: &BTreeSet::new(),
+                    leads: &[],
+                };
+                told.extend(act(&mut query, |query, actions| query.on_answer(&CONTEXT, put, actions)).1);
+            }
+            for role in if walk_first { [Role::Walk, Role::Send] } else { [Role::Send, Role::Walk] } {
+                told.extend(answer(&mut query, role, 5, Err(RpcError::DialFailed), &[]).1);
+            }
+            let later = Context { now: CONTEXT.now + Duration::from_secs(1), ..CONTEXT };
+            told.extend(act(&mut query, |query, actions| query.on_time(&later, actions)).1);
+            assert!(matches!(told.last(), Some(Event::PutDone { success: true, .. })), "{told:?}");
+            assert!(query.is_closed());
+        }
     }
 
     #[test]

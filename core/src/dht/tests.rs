@@ -1,5 +1,7 @@
 //! Networks of real nodes in virtual time.
 
+mod ahead;
+
 use core::time::Duration;
 
 use super::get::Freshness;

@@ -91,6 +91,8 @@ pub(crate) struct Context {
     signs: BTreeMap<SignId, OpId>,
     /// Who writes a name at present, and who waits to.
     locks: BTreeMap<Name, VecDeque<OpId>>,
+    /// Names whose writer may have to write them again after what it told the store to write.
+    reserved: BTreeSet<Name>,
     watches: BTreeMap<Name, BTreeSet<OpId>>,
     timers: Timers<Timer>,
     outputs: VecDeque<Output>,
@@ -120,6 +122,7 @@ impl Context {
             writing: BTreeMap::new(),
             signs: BTreeMap::new(),
             locks: BTreeMap::new(),
+            reserved: BTreeSet::new(),
             watches: BTreeMap::new(),
             timers: Timers::new(),
             outputs: VecDeque::new(),
@@ -378,6 +381,7 @@ impl Context {
         if confirmed {
             self.confirm(&newest, etags);
         }
+        let stale = stale.into_iter().filter(|_| !self.reserved.contains(name)).collect::<Vec<_>>();
         for router in stale {
             let sent = self.calls.is_sending(router, name, newest.sequence());
             if self.config.correct && self.calls.router(router).write && !sent {
@@ -462,13 +466,22 @@ impl Context {
         line.front() == Some(&op)
     }
 
+    /// Keeps the name, which `op` writes, from the next one after the store's answer, too, until it is unlocked. Routers
+    /// that hold something older are not corrected meanwhile: they are about to be sent what `op` writes.
+    pub(crate) fn reserve(&mut self, name: Name) {
+        self.reserved.insert(name);
+    }
+
     /// Lets the next one write the name, but not before the store has answered what `op` told it to write.
     pub(crate) fn unlock(&mut self, op: OpId, name: &Name) {
+        let Some(line) = self.locks.get_mut(name) else { return };
+        let was_first = line.front() == Some(&op);
+        if was_first {
+            self.reserved.remove(name);
+        }
         if self.writing.get(name).is_some_and(|(writer, _)| *writer == op) {
             return;
         }
-        let Some(line) = self.locks.get_mut(name) else { return };
-        let was_first = line.front() == Some(&op);
         line.retain(|waiting| *waiting != op);
         match line.front().copied() {
             Some(next) if was_first => self.wake(next, Wake::Start),
@@ -570,7 +583,9 @@ impl Context {
                 self.announce(&record);
             }
         }
-        self.unlock(op, record.name());
+        if !self.reserved.contains(record.name()) {
+            self.unlock(op, record.name());
+        }
         self.wake(op, Wake::Stored(result));
     }
 
@@ -638,7 +653,7 @@ impl Context {
             ("owners", self.owners.len()),
             ("stores", self.stores.len() + self.writing.len()),
             ("signs", self.signs.len()),
-            ("locks", self.locks.len()),
+            ("locks", self.locks.len() + self.reserved.len()),
             ("watches", self.watches.len()),
             ("wakes", self.wakes.len()),
             ("timers", usize::from(self.timers.next().is_some())),

@@ -447,9 +447,14 @@ impl Lookup {
         self.receipts.values().any(|(_, receipt)| matches!(receipt.outcome, Err(RouteError::Failed(_))))
     }
 
+    /// The routers that have answered, with a record or with none.
+    pub(crate) fn heard(&self) -> impl Iterator<Item = RouterId> + '_ {
+        self.receipts.iter().filter(|(_, (_, receipt))| receipt.is_ok()).map(|(router, _)| *router)
+    }
+
     /// Whether any router answered, with a record or with none.
     pub(crate) fn anyone_answered(&self) -> bool {
-        self.receipts.values().any(|(_, receipt)| receipt.is_ok())
+        self.heard().next().is_some()
     }
 
     /// Whether anyone waits for it, or the routers are still being asked: their answers are worth keeping.

@@ -2,6 +2,10 @@
 //!
 //! No byte of a new record leaves before the store has said that it is durable, so that after a crash at any point a
 //! name never gets the same sequence with another value.
+//!
+//! Whoever made the last record of a name knows the next sequence, unless somebody else has the same key: then the record
+//! is sent while the network is still being read. Nothing is told of it before that is over, and if it turns out that
+//! there is a newer one, the value is signed anew, with a sequence above that, and sent again.
 
 use core::time::Duration;
 
@@ -9,13 +13,13 @@ use bytes::Bytes;
 
 use crate::name::Name;
 use crate::record::{Checks, MAX_SEQUENCE, RecordBuilder, Verified, compare};
-use crate::routing::{Depth, Receipt, RouteError};
+use crate::routing::{Depth, Receipt, RouteError, RouterId};
 
 use super::context::{Context, Wake};
 use super::event::{Event, Publication, PublishError};
 use super::ids::{OpId, SignId};
 use super::index::rank;
-use super::lookup::{Lookup, Phase};
+use super::lookup::{Lookup, Phase, is_newer};
 use super::memory::Keep;
 use super::request::{Enough, OnConflict, Policy, Publish, Put};
 use super::sending::Sending;
@@ -32,6 +36,19 @@ pub(crate) struct Publishing {
     started: Duration,
     rebased_over: Option<u64>,
     stage: Stage,
+    /// The sequence of the record that is being made.
+    sequence: u64,
+    /// What is being read while the record is made and sent already.
+    ahead: Option<Ahead>,
+}
+
+/// The reading that a record did not wait for.
+struct Ahead {
+    /// Our record before.
+    base: Verified,
+    until: Duration,
+    /// The newest record seen that is not ours.
+    foreign: Option<Verified>,
 }
 
 enum What {
@@ -70,13 +87,26 @@ impl Publishing {
     }
 
     fn new(cx: &mut Context, op: OpId, name: Name, policy: Policy, allow_offline: bool, what: What) -> Self {
-        let (started, rebased_over, stage) = (cx.now.monotonic, None, Stage::Waiting);
+        let (started, rebased_over, stage, ahead) = (cx.now.monotonic, None, Stage::Waiting, None);
         cx.set_timer(op, Some(started + cx.config.publish_timeout));
-        Self { op, asked: true, name, what, policy, allow_offline, started, rebased_over, stage }
+        let (asked, sequence) = (true, 0);
+        Self { op, asked, name, what, policy, allow_offline, started, rebased_over, stage, sequence, ahead }
     }
 
     fn deadline(&self, cx: &Context) -> Duration {
         self.started + cx.config.publish_timeout
+    }
+
+    /// Sets the timer to what is due next.
+    fn arm(&self, cx: &mut Context) {
+        let grace = match &self.stage {
+            Stage::Sending(sending) => Some(sending.since + cx.config.failing_grace),
+            _ => None,
+        };
+        let reads = self.ahead.as_ref().map(|ahead| ahead.until);
+        let ahead = [grace, reads].into_iter().flatten().filter(|due| *due > cx.now.monotonic);
+        let due = ahead.fold(self.deadline(cx), Duration::min);
+        cx.set_timer(self.op, Some(due));
     }
 
     /// Moves on. Returns `true` when the operation has ended.
@@ -113,20 +143,113 @@ impl Publishing {
         {
             return Some(Err(error.into()));
         }
-        if cx.lock(self.op, self.name) {
-            self.stage = Stage::Reading;
-            let reading_until = cx.now.monotonic + cx.config.read_timeout;
-            cx.set_timer(self.op, Some(reading_until.min(self.deadline(cx))));
-            cx.look_up(self.op, self.name, Some(Depth::Walk));
+        if !cx.lock(self.op, self.name) {
+            return None;
         }
-        None
+        let until = self.deadline(cx).min(cx.now.monotonic + cx.config.read_timeout);
+        cx.set_timer(self.op, Some(until));
+        cx.look_up(self.op, self.name, Some(Depth::Walk));
+        let Some((base, sequence)) = self.next_of_own(cx) else {
+            self.stage = Stage::Reading;
+            return None;
+        };
+        cx.reserve(self.name);
+        self.ahead = Some(Ahead { base, until, foreign: None });
+        self.sign(cx, sequence)
+    }
+
+    /// Our last record of the name and the sequence after it, if the network need not be read before that is used.
+    fn next_of_own(&self, cx: &Context) -> Option<(Verified, u64)> {
+        let What::Make(publish) = &self.what else { return None };
+        let chosen = publish.sequence.is_some() || publish.if_sequence.is_some();
+        if chosen || publish.on_conflict == OnConflict::Fail || cx.memory.unreadable.contains(&self.name) {
+            return None;
+        }
+        let own = cx.memory.own_record(&self.name)?;
+        let sequence = next_sequence(publish, self.newest_known(cx), cx.memory.spent(&self.name)).ok()?;
+        Some((own, sequence))
+    }
+
+    /// The highest sequence of the name that is known, here or by what was read.
+    fn newest_known(&self, cx: &Context) -> Option<u64> {
+        // The store may hold a record that could not be read just now: its sequence counts.
+        let stored = cx.memory.index.rank(&self.name).map(|(sequence, _)| sequence);
+        let own = cx.memory.own_record(&self.name).map(|own| own.sequence());
+        let found = cx.lookup(&self.name).and_then(Lookup::newest).map(|newest| newest.sequence());
+        found.max(stored).max(own)
     }
 
     fn read(&mut self, cx: &mut Context) -> Option<Outcome> {
-        if matches!(self.stage, Stage::Reading) && cx.is_enough(self.op, &self.name, Enough::Probable) {
-            return self.decide(cx);
+        let enough = cx.is_enough(self.op, &self.name, Enough::Probable);
+        if matches!(self.stage, Stage::Reading) {
+            return if enough { self.decide(cx) } else { None };
         }
-        None
+        self.watch(cx);
+        if enough { self.look_back(cx) } else { None }
+    }
+
+    /// Takes note of what was read, and sends the record to those that have been.
+    fn watch(&mut self, cx: &mut Context) {
+        let Some(ahead) = &mut self.ahead else { return };
+        let Some(lookup) = cx.lookup(&self.name) else { return };
+        let sent = match &self.stage {
+            Stage::Storing(record) => Some(record),
+            Stage::Sending(sending) => Some(&sending.record),
+            _ => None,
+        };
+        for found in lookup.candidates().filter(|found| is_foreign(found, &ahead.base) && sent != Some(found)) {
+            if is_newer(found, ahead.foreign.as_ref()) {
+                ahead.foreign = Some(found.clone());
+            }
+        }
+        let heard: Vec<RouterId> = lookup.heard().collect();
+        if let Stage::Sending(sending) = &mut self.stage
+            && ahead.foreign.as_ref().is_none_or(|foreign| foreign.sequence() < sending.record.sequence())
+        {
+            sending.send_to(cx, &heard);
+        }
+    }
+
+    /// The network has been read: it is certain now whether what is under way is the newest.
+    fn look_back(&mut self, cx: &mut Context) -> Option<Outcome> {
+        let Ahead { base, foreign, .. } = self.ahead.take()?;
+        cx.release(self.op, &self.name);
+        self.arm(cx);
+        if let Some(foreign) = foreign {
+            let (ours, theirs) = (base.sequence(), foreign.sequence());
+            cx.emit(Event::Conflict { name: self.name, ours, theirs });
+            self.rebased_over = Some(theirs);
+        }
+        let below = self.is_below();
+        match &mut self.stage {
+            Stage::Signing(_) if below => self.rise(cx),
+            Stage::Sending(sending) if below => {
+                sending.leave(cx, true);
+                self.rise(cx)
+            }
+            Stage::Sending(sending) => {
+                sending.send_all(cx);
+                cx.unlock(self.op, &self.name);
+                self.sent(cx)
+            }
+            // What is being stored is looked at once it is there.
+            _ => None,
+        }
+    }
+
+    /// Whether somebody else's record is not older than the one that is being made.
+    fn is_below(&self) -> bool {
+        self.rebased_over >= Some(self.sequence)
+    }
+
+    /// Signs the value anew, with a sequence above all that is known.
+    fn rise(&mut self, cx: &mut Context) -> Option<Outcome> {
+        let What::Make(publish) = &self.what else { return None };
+        let known = self.newest_known(cx).max(self.rebased_over);
+        match next_sequence(publish, known, cx.memory.spent(&self.name)) {
+            Ok(sequence) => self.sign(cx, sequence),
+            Err(error) => Some(Err(error)),
+        }
     }
 
     /// Everything is known that can be: decide whether, and with which sequence, to publish.
@@ -140,11 +263,9 @@ impl Publishing {
         });
         let answered = lookup.is_some_and(|lookup| lookup.anyone_answered() || lookup.anyone_denied());
         let receipts = lookup.map(|lookup| lookup.receipts(cx.now.monotonic, &cx.calls)).unwrap_or_default();
+        let known = self.newest_known(cx);
         cx.release(self.op, &self.name);
-        cx.set_timer(self.op, Some(self.deadline(cx)));
-        // The store may hold a record that could not be read just now: its sequence counts.
-        let stored = cx.memory.index.rank(&self.name).map(|(sequence, _)| sequence);
-        let known = newest.as_ref().map(|record| record.sequence()).max(stored);
+        self.arm(cx);
         match &self.what {
             What::Given(put) => {
                 let checks = Checks { at: crate::time::Timestamp::MIN, tolerance: Duration::ZERO };
@@ -183,6 +304,7 @@ impl Publishing {
     }
 
     fn sign(&mut self, cx: &mut Context, sequence: u64) -> Option<Outcome> {
+        self.sequence = sequence;
         let What::Make(publish) = &self.what else { return None };
         let lifetime = publish.lifetime.unwrap_or(cx.config.lifetime);
         let mut builder = RecordBuilder::new(publish.value.clone(), sequence, cx.now.wall + lifetime);
@@ -229,38 +351,58 @@ impl Publishing {
             return Some(Err(error.into()));
         }
         let record = record.clone();
-        let sending = Sending::begin(cx, self.op, record, Depth::Usual);
-        let grace = sending.since + cx.config.failing_grace;
-        self.stage = Stage::Sending(sending);
-        cx.set_timer(self.op, Some(grace.min(self.deadline(cx))));
+        if self.ahead.is_some() {
+            self.stage = Stage::Sending(Sending::ahead(cx, self.op, record, Depth::Usual));
+            self.arm(cx);
+            self.watch(cx);
+            return None;
+        }
+        if self.is_below() {
+            return self.rise(cx);
+        }
+        cx.unlock(self.op, &self.name);
+        self.stage = Stage::Sending(Sending::begin(cx, self.op, record, Depth::Usual));
+        self.arm(cx);
         self.sent(cx)
     }
 
     /// Every router has answered, or the policy is met and only failing routers are left.
     fn sent(&mut self, cx: &mut Context) -> Option<Outcome> {
         let Stage::Sending(sending) = &self.stage else { return None };
-        sending.is_over(cx, self.policy).then(|| self.result(cx))
+        (self.ahead.is_none() && sending.is_over(cx, self.policy)).then(|| self.result(cx))
     }
 
     fn on_time(&mut self, cx: &mut Context) -> Option<Outcome> {
-        let deadline = self.deadline(cx);
-        let late = cx.now.monotonic >= deadline;
-        let phase = cx.lookup(&self.name).map(Lookup::phase);
+        let (now, deadline) = (cx.now.monotonic, self.deadline(cx));
+        let late = now >= deadline;
+        // What the store knows is awaited longer than the routers.
+        let loading = matches!(cx.lookup(&self.name).map(Lookup::phase), Some(Phase::Loading { .. })) && !late;
+        if let Some(ahead) = &mut self.ahead {
+            if loading {
+                ahead.until = deadline;
+            } else if now >= ahead.until
+                && let Some(outcome) = self.look_back(cx)
+            {
+                return Some(outcome);
+            }
+        }
         match &self.stage {
-            // What the store knows is awaited longer than the routers.
-            Stage::Reading if !late && matches!(phase, Some(Phase::Loading { .. })) => {
+            Stage::Reading if loading => {
                 cx.set_timer(self.op, Some(deadline));
                 None
             }
             Stage::Reading if !late => self.decide(cx),
             Stage::Sending(_) if late => Some(self.result(cx)),
             Stage::Sending(_) => {
-                cx.set_timer(self.op, Some(deadline));
+                self.arm(cx);
                 self.sent(cx)
             }
             // What the store was told to write may still become durable; it is not sent then.
             _ if late => Some(Err(PublishError::Timeout)),
-            _ => None,
+            _ => {
+                self.arm(cx);
+                None
+            }
         }
     }
 

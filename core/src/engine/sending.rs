@@ -4,14 +4,18 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use crate::record::Verified;
-use crate::routing::{CallEnd, CallId, Depth, Receipt, RouterId};
+use crate::routing::{CallEnd, CallId, Depth, Receipt, RouterId, Transport};
 
 use super::context::Context;
 use super::ids::OpId;
 use super::request::Policy;
 
 pub(crate) struct Sending {
+    op: OpId,
     pub(crate) record: Verified,
+    depth: Depth,
+    /// Whoever is sent it when what it holds has been read.
+    later: Vec<RouterId>,
     /// What has not ended, and whether an attempt of it has failed.
     calls: BTreeMap<CallId, (RouterId, bool)>,
     receipts: BTreeMap<RouterId, Receipt>,
@@ -21,22 +25,45 @@ pub(crate) struct Sending {
 impl Sending {
     /// Sends a record to every router that takes records.
     pub(crate) fn begin(cx: &mut Context, op: OpId, record: Verified, depth: Depth) -> Self {
-        let routers: Vec<RouterId> = cx.calls.routers().filter(|(_, router)| router.write).map(|(id, _)| id).collect();
-        let mut calls = BTreeMap::new();
-        for router in routers {
-            calls.insert(cx.send(op, router, &record, depth), (router, cx.calls.is_suspect(router)));
+        let mut sending = Self::ahead(cx, op, record, depth);
+        sending.send_all(cx);
+        sending
+    }
+
+    /// Sends a record while the routers are still being read: to a DHT at once, because that asks each peer before it
+    /// sends it anything, and to another router when it [has answered](Self::send_to).
+    pub(crate) fn ahead(cx: &mut Context, op: OpId, record: Verified, depth: Depth) -> Self {
+        let later = cx.calls.routers().filter(|(_, router)| router.write).map(|(id, _)| id).collect();
+        let (calls, receipts, since) = (BTreeMap::new(), BTreeMap::new(), cx.now.monotonic);
+        let mut sending = Self { op, record, depth, later, calls, receipts, since };
+        let dhts = cx.calls.routers().filter(|(_, router)| matches!(router.transport, Transport::Dht(_)));
+        let dhts: Vec<RouterId> = dhts.map(|(id, _)| id).collect();
+        sending.send_to(cx, &dhts);
+        sending
+    }
+
+    /// Sends it to those of these routers that it is still to be sent to.
+    pub(crate) fn send_to(&mut self, cx: &mut Context, routers: &[RouterId]) {
+        for router in self.later.extract_if(.., |router| routers.contains(router)) {
+            let call = cx.send(self.op, router, &self.record, self.depth);
+            self.calls.insert(call, (router, cx.calls.is_suspect(router)));
         }
-        Self { record, calls, receipts: BTreeMap::new(), since: cx.now.monotonic }
+    }
+
+    /// Sends it to all that it is still to be sent to.
+    pub(crate) fn send_all(&mut self, cx: &mut Context) {
+        self.send_to(cx, &self.later.clone());
     }
 
     /// A delivery ended, or goes on after a failed attempt (`None`).
     pub(crate) fn on_call(&mut self, cx: &Context, call: CallId, end: Option<CallEnd>) {
         match end {
-            Some(end) => {
-                self.calls.remove(&call);
+            Some(end) if self.calls.remove(&call).is_some() => {
                 let receipt = Receipt::new(cx.now.monotonic, end, &cx.calls);
                 self.receipts.insert(receipt.router, receipt);
             }
+            // It is of a record that this one has replaced.
+            Some(_) => {}
             None => {
                 self.calls.entry(call).and_modify(|(_, failing)| *failing = true);
             }

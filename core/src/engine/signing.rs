@@ -31,15 +31,16 @@ impl Signing {
         id: SignId,
         result: Result<Vec<u8>, SignError>,
     ) -> Option<Result<Verified, PublishError>> {
-        let signature = match result {
-            Ok(signature) => signature,
+        // One that was asked for before this record was begun says nothing about it.
+        let asked = match &mut self.v1 {
+            _ if self.v2.0 == id => &mut self.v2.1,
+            Some(v1) if v1.0 == id => &mut v1.1,
+            _ => return None,
+        };
+        *asked = match result {
+            Ok(signature) => Some(signature),
             Err(error) => return Some(Err(error.into())),
         };
-        if self.v2.0 == id {
-            self.v2.1 = Some(signature);
-        } else if let Some(v1) = self.v1.as_mut().filter(|v1| v1.0 == id) {
-            v1.1 = Some(signature);
-        }
         let v2 = self.v2.1.clone()?;
         let v1 = match &self.v1 {
             Some((_, signature)) => Some(signature.clone()?),

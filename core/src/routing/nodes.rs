@@ -64,16 +64,24 @@ pub(crate) enum NodeOutput {
     Serving(RouterId, bool),
 }
 
-/// Who asked for a query, and what is to be told at its end.
+/// Who asked for a query.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Asker {
     Get(CallId),
-    Put { call: CallId, peers: Vec<PeerReceipt> },
     Inquiry(u64),
+}
+
+/// A put, and what is to be told at its end.
+struct Put {
+    call: CallId,
+    peers: Vec<PeerReceipt>,
 }
 
 struct Node {
     dht: Dht,
     askers: BTreeMap<QueryId, Asker>,
+    /// A put may share its query with the get that walks ahead of it.
+    puts: BTreeMap<QueryId, Put>,
     offered: bool,
     /// Whom a server wants to reach before it serves: they would take it for a client.
     held: VecDeque<NetCommand>,
@@ -97,7 +105,8 @@ impl Nodes {
                 let (id, mut seed) = (RouterId(index as u16), [0; 32]);
                 random.fill_bytes(&mut seed);
                 let dht = Dht::new((**config).clone(), seed, now);
-                nodes.nodes.insert(id, Node { dht, askers: BTreeMap::new(), offered: false, held: VecDeque::new() });
+                let (askers, puts, held) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
+                nodes.nodes.insert(id, Node { dht, askers, puts, offered: false, held });
                 nodes.drain(id);
             }
         }
@@ -130,7 +139,7 @@ impl Nodes {
                     Depth::Swept => node.dht.resend(now, &record),
                     _ => node.dht.publish(now, &record),
                 };
-                node.askers.insert(query, Asker::Put { call, peers: Vec::new() });
+                node.puts.insert(query, Put { call, peers: Vec::new() });
             }
         }
         self.drain(router);
@@ -150,7 +159,18 @@ impl Nodes {
 
     /// Gives a call up.
     pub(crate) fn cancel(&mut self, call: CallId) {
-        self.forget(|asker| matches!(asker, Asker::Get(of) | Asker::Put { call: of, .. } if *of == call));
+        self.forget(Asker::Get(call));
+        for Node { dht, askers, puts, .. } in self.nodes.values_mut() {
+            puts.retain(|query, put| {
+                let given_up = put.call == call;
+                match askers.contains_key(query) {
+                    true if given_up => dht.stop_sending(*query),
+                    false if given_up => dht.cancel(*query),
+                    _ => {}
+                }
+                !given_up
+            });
+        }
     }
 
     /// Puts an inquiry to one node, or to all.
@@ -186,15 +206,14 @@ impl Nodes {
     /// Gives an inquiry up.
     pub(crate) fn cancel_inquiry(&mut self, number: u64) {
         self.inquiries.remove(&number);
-        self.forget(|asker| matches!(asker, Asker::Inquiry(of) if *of == number));
+        self.forget(Asker::Inquiry(number));
     }
 
-    fn forget(&mut self, mut which: impl FnMut(&Asker) -> bool) {
-        for node in self.nodes.values_mut() {
-            let Node { dht, askers, .. } = node;
+    fn forget(&mut self, gone: Asker) {
+        for Node { dht, askers, puts, .. } in self.nodes.values_mut() {
             askers.retain(|query, asker| {
-                let given_up = which(asker);
-                if given_up {
+                let given_up = *asker == gone;
+                if given_up && !puts.contains_key(query) {
                     dht.cancel(*query);
                 }
                 !given_up
@@ -366,30 +385,26 @@ impl Node {
     /// What an event of the node is to whoever asked.
     fn tell(&mut self, router: RouterId, event: Event) -> Option<NodeOutput> {
         let query = query_of(&event)?;
-        if let Asker::Inquiry(number) = self.askers.get(&query)? {
-            let number = *number;
-            if is_last(&event) {
-                self.askers.remove(&query);
+        match (self.askers.get(&query).copied(), event) {
+            (Some(Asker::Inquiry(number)), event) => {
+                if is_last(&event) {
+                    self.askers.remove(&query);
+                }
+                Some(NodeOutput::Told(number, router, event))
             }
-            return Some(NodeOutput::Told(number, router, event));
-        }
-        match event {
-            Event::Found { record, .. } => {
-                let call = self.askers.get(&query)?.call()?;
+            (Some(Asker::Get(call)), Event::Found { record, .. }) => {
                 Some(NodeOutput::Call(call, CallUpdate::Found(*record)))
             }
-            Event::GetDone { best, freshness, asked, .. } => {
-                let call = self.askers.remove(&query)?.call()?;
+            (Some(Asker::Get(call)), Event::GetDone { best, freshness, asked, .. }) => {
+                self.askers.remove(&query);
                 Some(NodeOutput::Call(call, CallUpdate::Ended(got(best.map(|best| *best), freshness, asked))))
             }
-            Event::Receipt { peer, outcome, .. } => {
-                if let Some(Asker::Put { peers, .. }) = self.askers.get_mut(&query) {
-                    peers.push(PeerReceipt { peer, outcome });
-                }
+            (_, Event::Receipt { peer, outcome, .. }) => {
+                self.puts.get_mut(&query)?.peers.push(PeerReceipt { peer, outcome });
                 None
             }
-            Event::PutDone { tally, .. } => {
-                let Some(Asker::Put { call, peers }) = self.askers.remove(&query) else { return None };
+            (_, Event::PutDone { tally, .. }) => {
+                let Put { call, peers } = self.puts.remove(&query)?;
                 Some(NodeOutput::Call(call, CallUpdate::Ended(put(tally, peers))))
             }
             _ => None,
@@ -406,15 +421,6 @@ impl Node {
         };
         self.dht.set_addresses(all);
         self.dht.set_reachable(reachable);
-    }
-}
-
-impl Asker {
-    fn call(&self) -> Option<CallId> {
-        match self {
-            Self::Get(call) | Self::Put { call, .. } => Some(*call),
-            Self::Inquiry(_) => None,
-        }
     }
 }
 

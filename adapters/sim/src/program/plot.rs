@@ -16,11 +16,11 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(148, 103, 189),
 ];
 
-/// Draws what share of the publishes, and of the resolves below them, took at most how long: a curve for each row.
+/// Draws what share of the publishes, and of the updates and resolves below them, took at most how long: a curve for each row.
 pub(crate) fn draw(path: &Path, rows: &[Row]) -> Result<(), Box<dyn Error>> {
-    let root = SVGBackend::new(path, (PANEL.0, 2 * PANEL.1)).into_drawing_area();
+    let root = SVGBackend::new(path, (PANEL.0, 3 * PANEL.1)).into_drawing_area();
     root.fill(&WHITE)?;
-    for ((panel, title), which) in root.split_evenly((2, 1)).iter().zip(["publish", "resolve"]).zip(0..) {
+    for ((panel, title), which) in root.split_evenly((3, 1)).iter().zip(["publish", "update", "resolve"]).zip(0..) {
         let longest = rows.iter().flat_map(|row| &row.times[which]).copied().fold(1.0, f64::max);
         let mut chart = ChartBuilder::on(panel)
             .caption(title, ("sans-serif", 18))

@@ -22,6 +22,11 @@ pub(crate) struct Row {
     publish_undialled: Spread,
     publish_bytes: Spread,
     acks: Spread,
+    /// Publishes of those who published the name before.
+    update: Times,
+    update_ok: f64,
+    update_rpcs: Spread,
+    update_acks: Spread,
     resolve: Times,
     first: Times,
     resolve_ok: f64,
@@ -36,9 +41,9 @@ pub(crate) struct Row {
     pub(crate) events: u64,
     /// The hashes of the worlds, folded.
     pub(crate) trace: String,
-    /// Every publish and every resolve, in seconds.
+    /// Every publish, every update and every resolve, in seconds.
     #[serde(skip)]
-    pub(crate) times: [Vec<f64>; 2],
+    pub(crate) times: [Vec<f64>; 3],
 }
 
 /// Seconds.
@@ -76,6 +81,7 @@ impl Row {
         let worlds = worlds(setting, seeds);
         let rounds: Vec<&Round> = worlds.iter().flat_map(|world| &world.rounds).collect();
         let published: Vec<&Published> = rounds.iter().filter_map(|round| round.publish.as_ref()).collect();
+        let updated: Vec<&Published> = rounds.iter().filter_map(|round| round.update.as_ref()).collect();
         let resolved: Vec<&Resolved> = rounds.iter().filter_map(|round| round.resolve.as_ref()).collect();
         let of_all = |count: usize| count as f64 / rounds.len() as f64;
         let claims = resolved.iter().map(|resolved| resolved.miss_probability).sum::<Option<f64>>();
@@ -91,6 +97,10 @@ impl Row {
             publish_undialled: Spread::of(published.iter().map(|published| published.asked.undialled as f64)),
             publish_bytes: Spread::of(published.iter().map(|published| published.asked.bytes as f64)),
             acks: Spread::of(published.iter().map(|published| f64::from(published.acks))),
+            update: Times::of(updated.iter().map(|updated| updated.took)),
+            update_ok: of_all(updated.len()),
+            update_rpcs: Spread::of(updated.iter().map(|updated| updated.asked.questions as f64)),
+            update_acks: Spread::of(updated.iter().map(|updated| f64::from(updated.acks))),
             resolve: Times::of(resolved.iter().map(|resolved| resolved.took)),
             first: Times::of(resolved.iter().map(|resolved| resolved.first)),
             resolve_ok: of_all(resolved.len()),
@@ -103,6 +113,7 @@ impl Row {
             trace: format!("{:016x}", worlds.iter().fold(0, |all: u64, world| all.rotate_left(1) ^ world.trace)),
             times: [
                 published.iter().map(|published| published.took.as_secs_f64()).collect(),
+                updated.iter().map(|updated| updated.took.as_secs_f64()).collect(),
                 resolved.iter().map(|resolved| resolved.took.as_secs_f64()).collect(),
             ],
         }
@@ -112,9 +123,10 @@ impl Row {
     pub(crate) fn line(&self) -> String {
         let times = |times: &Times| format!("{:.2} / {:.2} / {:.2}", times.p50, times.p90, times.p99);
         let rpcs = |spread: &Spread| format!("{:.0} / {:.0}", spread.p50, spread.p90);
+        let acks = |spread: &Spread| format!("{:.0} / {:.0}", spread.p50, spread.p10);
         let kilobytes = |spread: &Spread| format!("{:.0}", spread.p50 / 1000.0);
         format!(
-            "{:>7} {:>4.0}%  {:<12} | {:>21} {:>9} {:>7} {:>4} {:>8} {:>5.1}% | {:>21} {:>21} {:>9} {:>7} {:>4} {:>5.1}% {:>7.3}% {:>7}",
+            "{:>7} {:>4.0}%  {:<12} | {:>21} {:>9} {:>7} {:>4} {:>8} {:>5.1}% | {:>21} {:>9} {:>8} {:>5.1}% | {:>21} {:>21} {:>9} {:>7} {:>4} {:>5.1}% {:>7.3}% {:>7}",
             self.servers,
             100.0 * self.dead,
             self.strategy,
@@ -122,8 +134,12 @@ impl Row {
             rpcs(&self.publish_rpcs),
             rpcs(&self.publish_undialled),
             kilobytes(&self.publish_bytes),
-            format!("{:.0} / {:.0}", self.acks.p50, self.acks.p10),
+            acks(&self.acks),
             100.0 * self.publish_ok,
+            times(&self.update),
+            rpcs(&self.update_rpcs),
+            acks(&self.update_acks),
+            100.0 * self.update_ok,
             times(&self.resolve),
             times(&self.first),
             rpcs(&self.resolve_rpcs),
@@ -138,7 +154,7 @@ impl Row {
 
 /// Above the lines of a table.
 pub(crate) const HEAD: &str = "\
-SERVERS  DEAD  STRATEGY     | PUBLISH s 50 / 90 / 99 RPCs50/90    DEAD   kB acks50/10   ok |  RESOLVE s 50 / 90 / 99  FIRST s 50 / 90 / 99 RPCs50/90    DEAD   kB    ok   missed claimed";
+SERVERS  DEAD  STRATEGY     |PUBLISH s 50 / 90 / 99 RPCs50/90    DEAD   kB acks50/10  ok |  UPDATE s 50 / 90 / 99 RPCs50/90 acks50/10  ok |  RESOLVE s 50 / 90 / 99  FIRST s 50 / 90 / 99 RPCs50/90    DEAD   kB    ok   missed claimed";
 
 /// Measures in the worlds of all seeds, on all cores. The result does not depend on how many there are.
 fn worlds(setting: &Setting, seeds: u64) -> Vec<Measured> {

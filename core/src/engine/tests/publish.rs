@@ -129,6 +129,73 @@ fn a_foreign_record_is_a_conflict() {
 }
 
 #[test]
+fn an_update_is_sent_to_whoever_has_answered_and_told_when_all_have() {
+    let (mut world, node) = World::two();
+    world.publish(node, publish(1, 1)).unwrap();
+    world.script("b").delay = millis(300);
+    let op = world.start_publish(node, publish(1, 2));
+    world.pass(millis(100));
+    assert_eq!((world.script("a").sequence(&name(1)), world.script("b").puts()), (Some(1), vec![0]));
+    assert!(world.is_open(node, op), "there may be a newer one still");
+    let published = world.published(node, op).unwrap();
+    assert!(published.receipts.iter().all(|receipt| receipt.is_ok() && receipt.attempts == 1));
+    assert_eq!((world.script("b").puts(), published.rebased_over), (vec![0, 1], None));
+    assert_eq!(conflicts(&world, node), []);
+    world.settle();
+    assert_eq!(world.script("a").puts(), [0, 1], "and nothing is put right");
+    // Who says which sequence it is to be over, or wants no conflict, has all of them read first.
+    world.script("b").delay = millis(300);
+    for (sequence, careful) in [
+        (2, Publish { if_sequence: Some(1), ..publish(1, 3) }),
+        (3, Publish { sequence: Some(3), ..publish(1, 4) }),
+        (4, Publish { on_conflict: OnConflict::Fail, ..publish(1, 5) }),
+    ] {
+        let op = world.start_publish(node, careful);
+        world.pass(millis(100));
+        assert_eq!(world.script("a").sequence(&name(1)), Some(sequence - 1));
+        assert_eq!(world.published(node, op).unwrap().record.sequence(), sequence);
+    }
+}
+
+#[test]
+fn an_update_rises_above_a_foreign_record_whenever_that_is_found() {
+    let mut sent_ahead = 0;
+    for late in (0..120).step_by(3) {
+        let (mut world, node) = World::two();
+        world.publish(node, publish(1, 1)).unwrap();
+        // Signed after 1 ms, durable after 30: it is found while the first is made, stored or sent.
+        world.nodes[node].disk.latency = millis(30);
+        world.script("b").delay = millis(late);
+        world.script("b").held.insert(name(1), bytes(1, 5));
+        let published = world.publish(node, publish(1, 2)).unwrap();
+        assert_eq!((published.record.sequence(), published.rebased_over), (6, Some(5)), "{late}");
+        assert_eq!(published.record.value().unwrap(), path(2));
+        assert!(published.receipts.iter().all(|receipt| receipt.is_ok()));
+        assert_eq!(conflicts(&world, node), [(0, 5)]);
+        world.settle();
+        assert_eq!(world.script("b").puts(), [0, 6], "whoever holds a newer one is never sent an older one");
+        assert_eq!((world.script("a").sequence(&name(1)), world.script("b").sequence(&name(1))), (Some(6), Some(6)));
+        sent_ahead += usize::from(world.script("a").puts() == [0, 1, 6]);
+        assert_eq!(world.nodes[node].engine.leftovers(), [""; 0]);
+        assert_eq!(world.publish(node, publish(1, 3)).unwrap().record.sequence(), 7);
+    }
+    assert!((1..39).contains(&sent_ahead), "{sent_ahead}");
+}
+
+#[test]
+fn an_update_ends_although_a_router_does_not_answer() {
+    let (mut world, node) = World::two();
+    world.publish(node, publish(1, 1)).unwrap();
+    world.script("b").then = Act::Hang;
+    let op = world.start_publish(node, publish(1, 2));
+    let next = world.start_publish(node, publish(1, 3));
+    world.pass(millis(200));
+    assert_eq!((world.script("a").puts(), world.is_open(node, op)), (vec![0, 1], true));
+    assert_eq!(world.published(node, op).unwrap().record.sequence(), 1);
+    assert_eq!(world.published(node, next).unwrap().record.sequence(), 2);
+}
+
+#[test]
 fn a_foreign_record_that_came_another_way_is_a_conflict_too() {
     let (mut world, node) = World::two();
     world.publish(node, publish(1, 1)).unwrap();
