@@ -56,6 +56,7 @@
 //! # Ok::<(), ipns_core::name::NameError>(())
 //! ```
 
+mod action;
 mod address;
 mod book;
 mod bootstrap;
@@ -88,6 +89,7 @@ pub(crate) mod testing;
 mod tests;
 mod upkeep;
 mod values;
+mod walk;
 mod wire;
 #[cfg(test)]
 mod world;

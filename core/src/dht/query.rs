@@ -3,112 +3,23 @@
 //! A query never sends anything itself: it leaves [`Action`]s for the node to carry out.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
-
 use libp2p_identity::PeerId;
 
-use super::address::Group;
+use super::action::{Action, Answer, Context, Role};
 use super::bootstrap::Upkeep;
-use super::get::{Get, Until};
+use super::get::Until;
 use super::key::Key;
 use super::lookup::Lookup;
-use super::message::{PeerInfo, Request, Response, ValueRecord};
+use super::message::{PeerInfo, Request};
 use super::output::{Event, QueryId};
 use super::peers::Lead;
 use super::put::{Fanout, Outcome, outcome};
-use super::rpc::RpcError;
 use super::sweep::AreaId;
+use super::walk::{Goal, Walk};
 use crate::name::Name;
-use crate::record::Checks;
 
 /// How long a walk that a put may follow is kept.
 const HOLD: Duration = Duration::from_secs(30);
-/// Providers that one search tells of at most, whatever it was asked for.
-const MAX_PROVIDERS: usize = 1000;
-
-/// Why a query asks a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// A step of the walk.
-    Walk,
-    /// To hand over what is put or provided.
-    Send,
-    /// To replace an older record.
-    Correct,
-}
-
-/// A walk connects to no more peers than this before it needs them.
-const MAX_EXPECTED: usize = 40;
-
-/// What a query wants done.
-#[derive(Debug)]
-pub(crate) enum Action {
-    Ask(PeerInfo, Request, Role),
-    /// The peer is about to be sent something.
-    Connect(PeerInfo),
-    /// Peers crowd about the target: all that are around it are to be found, by others than those.
-    Explore,
-    Tell(Event),
-}
-
-/// A question that a query asked, and what came of it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Answer<'a> {
-    pub(crate) role: Role,
-    pub(crate) peer: &'a PeerId,
-    pub(crate) request: &'a Request,
-    pub(crate) result: Result<&'a Response, RpcError>,
-    /// The networks that the peer is in, where that matters.
-    pub(crate) groups: &'a BTreeSet<Group>,
-    /// The peers that the answer names, made fit for use.
-    pub(crate) leads: &'a [Lead],
-}
-
-/// What a query needs to know beside its own state.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Context {
-    pub(crate) now: Duration,
-    pub(crate) checks: Checks,
-    pub(crate) k: usize,
-    pub(crate) holders: usize,
-}
-
-#[derive(Debug)]
-pub(crate) enum Goal {
-    Closest,
-    Upkeep(Upkeep),
-    /// Somebody of a region that is about to be swept.
-    Explore(AreaId),
-    FindPeer(PeerInfo),
-    Get(Box<Get>),
-    /// The nearest peers, for what is sent to them.
-    Send,
-    FindProviders {
-        want: usize,
-        found: BTreeSet<PeerId>,
-    },
-}
-
-/// What was done about a crowd around the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Crowd {
-    Unseen,
-    /// All that are around the target are looked for.
-    Exploring,
-    Seen,
-}
-
-#[derive(Debug)]
-struct Walk {
-    lookup: Lookup,
-    request: Request,
-    goal: Goal,
-    /// Whether a goal was reached before the walk's own end.
-    reached: bool,
-    crowd: Crowd,
-    /// Those that something will be sent to, as it seems: they are connected to beforehand.
-    expected: BTreeSet<PeerId>,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -139,7 +50,7 @@ pub(crate) struct Query {
 impl Query {
     /// A walk with a goal.
     pub(crate) fn walk(id: QueryId, deadline: Duration, lookup: Lookup, request: Request, goal: Goal) -> Self {
-        let walk = Walk { lookup, request, goal, reached: false, crowd: Crowd::Unseen, expected: BTreeSet::new() };
+        let walk = Walk::new(lookup, request, goal);
         let followed = matches!(&walk.goal, Goal::Get(get) if !get.corrects);
         Self { id, deadline, walk: Some(walk), send: None, followed, stage: Stage::Walking, out: 0 }
     }
@@ -151,8 +62,7 @@ impl Query {
 
     /// Something sent to the nearest peers while a walk finds them.
     pub(crate) fn spread(id: QueryId, deadline: Duration, lookup: Lookup, request: Request, fanout: Fanout) -> Self {
-        let walk =
-            Walk { lookup, request, goal: Goal::Send, reached: false, crowd: Crowd::Unseen, expected: BTreeSet::new() };
+        let walk = Walk::new(lookup, request, Goal::Send);
         Self { id, deadline, walk: Some(walk), send: Some(fanout), followed: false, stage: Stage::Sending, out: 0 }
     }
 
@@ -262,11 +172,7 @@ impl Query {
     pub(crate) fn on_explored(&mut self, context: &Context, around: Vec<Lead>, actions: &mut Vec<Action>) {
         self.out = self.out.saturating_sub(1);
         if let Some(walk) = &mut self.walk {
-            walk.crowd = Crowd::Seen;
-            walk.lookup.look_beyond(around);
-            if let Goal::Get(get) = &mut walk.goal {
-                get.crowded = true;
-            }
+            walk.on_explored(around);
         }
         self.advance(context, actions);
     }
@@ -275,54 +181,10 @@ impl Query {
         let Some(walk) = &mut self.walk else {
             return;
         };
-        let (query, Answer { peer, result, leads, groups, .. }) = (self.id, answer);
-        match result {
-            Ok(_) => {
-                walk.lookup.answered(peer, leads);
-                walk.lookup.answered_from(peer, groups.clone());
-            }
-            Err(_) => {
-                walk.lookup.failed(peer);
-                self.send.iter_mut().for_each(|send| send.is_absent(peer));
-            }
+        if let (Some(send), Err(_)) = (&mut self.send, answer.result) {
+            send.is_absent(answer.peer);
         }
-        match (&mut walk.goal, result) {
-            (Goal::Get(get), Ok(Response::GetValue { record, .. })) => {
-                if get.on_answer(context.checks, *peer, record.as_ref())
-                    && let Some(best) = get.best()
-                {
-                    let record = Box::new(best.clone());
-                    actions.push(Action::Tell(Event::Found { query, record, from: *peer }));
-                }
-                let near = walk.lookup.answers_near();
-                if get.is_deceived() || (get.is_strict(near) && near >= get.wanted(context.k, context.holders)) {
-                    walk.lookup.widen();
-                }
-                if self.stage == Stage::Done {
-                    walk.correct(context, actions, &mut self.out);
-                }
-            }
-            // A peer that speaks another protocol answers too, by saying so: it was reached.
-            (Goal::FindPeer(wanted), Ok(_) | Err(RpcError::Unsupported)) => {
-                if *peer == wanted.id {
-                    walk.reached = true;
-                }
-                let id = wanted.id;
-                for lead in leads.iter().filter(|lead| lead.info.id == id) {
-                    wanted.add_addresses(&lead.info.addresses);
-                }
-            }
-            (Goal::FindProviders { want, found }, Ok(Response::GetProviders { providers, .. })) => {
-                for provider in providers {
-                    if found.len() < *want && found.insert(provider.id) {
-                        let provider = provider.clone();
-                        actions.push(Action::Tell(Event::Provider { query, provider, from: *peer }));
-                    }
-                }
-                walk.reached = found.len() >= *want;
-            }
-            _ => {}
-        }
+        self.out += walk.on_answer(context, self.id, self.stage == Stage::Done, answer, actions);
     }
 
     /// A peer that was asked is slow: others are asked, or sent to, beside it.
@@ -363,7 +225,7 @@ impl Query {
             self.advance_walk(context, actions);
         }
         self.send_on(context, actions);
-        let explores = self.walk.as_ref().is_some_and(|walk| walk.crowd == Crowd::Exploring);
+        let explores = self.walk.as_ref().is_some_and(Walk::explores);
         if let (Stage::Sending, Some(send)) = (self.stage, &mut self.send)
             && (!explores || self.deadline <= context.now)
             && let Some(success) = send.decide(context.now)
@@ -388,7 +250,7 @@ impl Query {
                 if walk.lookup.looks_beyond() {
                     send.needs(walk.lookup.targets().len().div_ceil(2));
                 }
-                match knows_nearest && walk.crowd != Crowd::Exploring {
+                match knows_nearest && !walk.explores() {
                     true => send.close(),
                     false => send.reopen(),
                 }
@@ -420,7 +282,7 @@ impl Query {
                 // What was looked for and found is found, whoever told of it; that nothing newer is there is what a crowd hides.
                 let found = satisfied && !matches!(&walk.goal, Goal::Get(get) if get.until != Until::First);
                 self.out += usize::from(!found && walk.sees_crowd(actions));
-                if found || walk.crowd != Crowd::Exploring {
+                if found || !walk.explores() {
                     let complete = !satisfied && !walk.lookup.is_exhausted();
                     return self.finish_walk(context, complete, actions);
                 }
@@ -443,111 +305,29 @@ impl Query {
         let Some(walk) = &mut self.walk else {
             return;
         };
-        let (query, closest) = (self.id, walk.lookup.closest());
-        self.stage = Stage::Done;
-        let asked = walk.lookup.asked();
-        tracing::debug!(query = query.0, asked, answered = closest.len(), complete, "walk done");
-        let event = match &walk.goal {
-            Goal::Closest => Event::ClosestDone { query, closest },
-            Goal::Upkeep(_) | Goal::Explore(_) | Goal::Send => return,
-            Goal::FindPeer(peer) => Event::FindPeerDone { query, peer: peer.clone(), reached: walk.reached },
-            Goal::FindProviders { found, .. } => Event::ProvidersDone { query, found: found.len() },
-            Goal::Get(get) => {
-                let near = walk.lookup.answers_near();
-                let freshness = get.freshness(context.k, context.holders, near, complete);
-                let best = get.best().cloned().map(Box::new);
-                if self.send.is_some() {
-                    self.stage = Stage::Sending;
-                } else if self.followed {
-                    (self.stage, self.deadline) = (Stage::Holding, context.now + HOLD);
-                }
-                actions.push(Action::Tell(Event::GetDone { query, best, freshness, asked, closest }));
-                return walk.correct(context, actions, &mut self.out);
-            }
-        };
-        actions.push(Action::Tell(event));
-    }
-}
-
-impl Walk {
-    fn is_satisfied(&self, context: &Context) -> bool {
-        match &self.goal {
-            Goal::Get(get) => get.is_satisfied(context.k, context.holders, self.lookup.answers_near()),
-            _ => self.reached,
+        actions.extend(walk.end(context, self.id, complete).map(Action::Tell));
+        if self.send.is_some() {
+            self.stage = Stage::Sending;
+        } else if self.followed {
+            (self.stage, self.deadline) = (Stage::Holding, context.now + HOLD);
+        } else {
+            self.stage = Stage::Done;
         }
-    }
-
-    /// Whether peers crowd about what is read or sent here, and nothing was done about it: then all around is to be found.
-    fn sees_crowd(&mut self, actions: &mut Vec<Action>) -> bool {
-        let matters = matches!(self.goal, Goal::Get(_) | Goal::FindProviders { .. } | Goal::Send);
-        let sees = matters && self.crowd == Crowd::Unseen && self.lookup.is_crowded();
-        if sees {
-            self.crowd = Crowd::Exploring;
-            actions.push(Action::Explore);
-        }
-        sees
-    }
-
-    /// Connects to those that something will be sent to when this walk is over, while it still goes on.
-    fn expect(&mut self, actions: &mut Vec<Action>) {
-        for peer in self.lookup.targets() {
-            if self.expected.len() < MAX_EXPECTED && !self.lookup.is_asked(&peer.id) && self.expected.insert(peer.id) {
-                actions.push(Action::Connect(peer));
-            }
-        }
-    }
-
-    /// The PUT_VALUE that brings a peer up to date.
-    fn correction(&self, context: &Context) -> Option<Request> {
-        let Goal::Get(get) = &self.goal else {
-            return None;
-        };
-        let best = get.best().filter(|_| get.corrects)?;
-        let key = best.name().routing_key().into();
-        let (value, received) = (best.as_bytes().clone(), Some(context.checks.at));
-        Some(Request::PutValue { record: ValueRecord { key, value, received } })
-    }
-
-    /// Sends the best record to those that answered with an older one, and to those of the k nearest that have none
-    /// (IPNS over the DHT: entry correction).
-    fn correct(&mut self, context: &Context, actions: &mut Vec<Action>, out: &mut usize) {
-        let Some(request) = self.correction(context) else {
-            return;
-        };
-        let converged = self.lookup.has_converged();
-        let near: BTreeMap<PeerId, PeerInfo> = self.lookup.closest().into_iter().map(|peer| (peer.id, peer)).collect();
-        let Goal::Get(get) = &mut self.goal else {
-            return;
-        };
-        let stale = |peer: &&PeerId| get.should_correct(peer, converged && near.contains_key(peer));
-        let stale: Vec<PeerId> = get.answered().filter(stale).copied().collect();
-        for id in stale {
-            get.corrected(&id);
-            *out += 1;
-            let addresses = near.get(&id).map(|peer| peer.addresses.clone()).unwrap_or_default();
-            actions.push(Action::Ask(PeerInfo { id, addresses }, request.clone(), Role::Correct));
-        }
-    }
-}
-
-impl Goal {
-    /// How many of the nearest peers are enough, if not all of them are to be heard.
-    pub(crate) fn wanted(&self, k: usize, holders: usize) -> Option<usize> {
-        let Self::Get(get) = self else { return None };
-        get.wanted(k, holders)
-    }
-
-    /// A search for at most `want` providers.
-    pub(crate) fn find_providers(want: usize) -> Self {
-        Self::FindProviders { want: want.min(MAX_PROVIDERS), found: BTreeSet::new() }
+        self.out += walk.correct(context, actions);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::dht::get::Get;
     use crate::dht::lookup::Params;
+    use crate::dht::message::{Response, ValueRecord};
+    use crate::dht::rpc::RpcError;
     use crate::dht::testing::{Publisher, START, address, peer};
+    use crate::record::Checks;
 
     const CONTEXT: Context = Context {
         now: START.monotonic,

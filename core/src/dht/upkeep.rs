@@ -13,9 +13,9 @@ use super::message::{PeerInfo, Request};
 use super::node::{Dht, Purpose};
 use super::output::{Event, Output};
 use super::peers::Lead;
-use super::query::Goal;
 use super::rpc::RpcError;
 use super::sweep::Need;
+use super::walk::Goal;
 use crate::time::Now;
 
 /// When nobody answered for so long, silence says nothing against a peer: our own link may be down.
