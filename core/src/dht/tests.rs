@@ -364,6 +364,27 @@ fn a_crowd_about_a_name_neither_swallows_nor_hides_it() {
 }
 
 #[test]
+fn what_is_around_a_crowd_is_explored_once_for_all_who_ask_soon() {
+    let mut world = measured(5);
+    let publisher = Publisher::new(200);
+    world.crowd(&Key::from_digest(publisher.name().dht_id()), 60);
+    let record = publisher.record(1, LIFETIME);
+    let (tally, ..) = put(&mut world, 0, &record);
+    assert!(tally.acked > 12, "half of all that were sent it must have it, and not ten: {tally:?}");
+    world.run_for(60 * SECOND);
+    let mut lookups = |world: &mut World| {
+        let before = world.nodes[1].dht.usage().lookups;
+        let (best, ..) = get(world, 1, publisher.name(), Until::Probable(1e-3));
+        assert_eq!(best.as_ref(), Some(&record));
+        world.run_for(60 * SECOND);
+        world.nodes[1].dht.usage().lookups - before
+    };
+    let first = lookups(&mut world);
+    let soon = [lookups(&mut world), lookups(&mut world)];
+    assert!(first > 1 && soon == [1, 1], "{first} {soon:?}");
+}
+
+#[test]
 fn a_crowd_about_content_does_not_hide_its_providers() {
     let mut world = measured(6);
     let key = Bytes::from_static(b"\x12\x20what is provided by the first one");
