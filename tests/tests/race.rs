@@ -45,8 +45,14 @@ fn assert_compared(ratio: &Value) {
 
 #[test]
 fn everyone_publishes_and_resolves_and_the_report_says_how() {
-    let report = race(&["ipns", "libp2p-kad"], &[]);
+    let report = race(&["ipns", "libp2p-kad"], &["--updates"]);
     assert!(report.get("runtimes").is_none(), "{report}");
+    assert!(report["ratio"]["update"]["p50"].as_f64().unwrap() > 0.0, "{report}");
+    for row in report["contestants"].as_array().unwrap() {
+        let update = &row["update"];
+        assert_eq!(update["ok"], 1.0, "{row}");
+        assert!(update["seconds"]["p50"].as_f64().unwrap() > 0.0 && update["holders"]["p50"].as_f64().unwrap() >= 10.0);
+    }
 }
 
 #[test]

@@ -20,7 +20,8 @@
 //!   less work than this engine does, and what applications of libp2p-kad do today.
 //!
 //! All join through the same servers and then look up the same random keys: routing tables, and what each knows of round
-//! trips and of dead peers, are warm. Names are fresh: no record is known to anyone. Operations run one
+//! trips and of dead peers, are warm. Names are fresh: no record is known to anyone, until, with `--updates`, each is
+//! published once more. Operations run one
 //! at a time, and the next begins when nothing of the last is under way. Connections are as each side has kept them, or,
 //! with `--cold`, all closed before each operation, as it is in a network of thousands where hardly any server has been
 //! met of late. A network of a few hundred is small: routing tables know much of it, and more of its dead the longer it
@@ -58,7 +59,7 @@ use dice::Dice;
 use failure::Failure;
 use network::{Network, Plan, Tables};
 use report::{Further, Ratio, Report, Row, Setting};
-use rounds::Lap;
+use rounds::{Lap, Rounds};
 use runtimes::Runtimes;
 use theirs::Make;
 
@@ -102,6 +103,9 @@ struct Args {
     /// Close all connections before each operation; not among servers of js or Kubo, which dial when they like
     #[arg(long)]
     cold: bool,
+    /// Publish each name once more before it is resolved, and measure that apart
+    #[arg(long)]
+    updates: bool,
     /// Let libp2p-kad, too, look for a newer record before it publishes
     #[arg(long)]
     kad_reads: bool,
@@ -230,7 +234,8 @@ async fn race_in_one(args: &Args, seed: u64, kinds: &[Kind], all: &mut All) -> R
     }
     let (begun, used) = (Instant::now(), cpu::used());
     let mut names = Dice::new(seed, NAMES);
-    let laps = rounds::race(&network, &contestants, args.rounds as usize, args.cold, &mut names).await?;
+    let rounds = Rounds { count: args.rounds as usize, cold: args.cold, updates: args.updates };
+    let laps = rounds::race(&network, &contestants, rounds, &mut names).await?;
     all.elapsed += begun.elapsed();
     let used = used.zip(cpu::used()).map(|(before, after)| after - before);
     all.cpu = all.cpu.zip(used).map(|(before, now)| before + now);

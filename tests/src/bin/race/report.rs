@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use serde::Serialize;
 
-use crate::rounds::{Cost, Lap};
+use crate::rounds::{Cost, Lap, Publishing};
 use crate::shares::Spread;
 use crate::theirs::Make;
 
@@ -53,10 +53,13 @@ pub(crate) struct Setting {
 pub(crate) struct Row {
     contestant: &'static str,
     publish: Publishes,
+    /// Publishes of whoever published the name before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update: Option<Publishes>,
     resolve: Resolves,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Publishes {
     seconds: Spread,
     acks: Spread,
@@ -75,7 +78,7 @@ struct Resolves {
     ok: f64,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Costs {
     requests: Spread,
     dials: Spread,
@@ -85,6 +88,8 @@ struct Costs {
 #[derive(Serialize)]
 pub(crate) struct Ratio {
     publish: Spread,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    update: Option<Spread>,
     first: Spread,
     resolve: Spread,
 }
@@ -108,22 +113,31 @@ impl Costs {
     }
 }
 
+impl Publishes {
+    /// `None` of nothing.
+    fn of<'a>(publishes: impl Iterator<Item = &'a Publishing> + Clone) -> Option<Self> {
+        let succeeded = || publishes.clone().filter(|publish| publish.published.acks.is_some());
+        let count = publishes.clone().count();
+        (count > 0).then(|| Self {
+            seconds: Spread::of(succeeded().map(|publish| publish.published.took.as_secs_f64())),
+            acks: Spread::of(succeeded().filter_map(|publish| publish.published.acks.map(f64::from))),
+            holders: Spread::of(publishes.clone().map(|publish| publish.holders as f64)),
+            nearest: Spread::of(publishes.clone().map(|publish| publish.nearest as f64)),
+            cost: Costs::of(publishes.clone().map(|publish| &publish.cost)),
+            ok: succeeded().count() as f64 / count as f64,
+        })
+    }
+}
+
 impl Row {
     /// Failures are in no time, but in the shares of what went well.
     pub(crate) fn of(contestant: &'static str, laps: &[Lap]) -> Self {
-        let published = || laps.iter().map(|lap| &lap.publish).filter(|publish| publish.published.acks.is_some());
         let resolved = || laps.iter().map(|lap| &lap.resolve).filter(|resolve| resolve.right);
         let share = |count: usize| count as f64 / laps.len().max(1) as f64;
         Self {
             contestant,
-            publish: Publishes {
-                seconds: Spread::of(published().map(|publish| publish.published.took.as_secs_f64())),
-                acks: Spread::of(published().filter_map(|publish| publish.published.acks.map(f64::from))),
-                holders: Spread::of(laps.iter().map(|lap| lap.publish.holders as f64)),
-                nearest: Spread::of(laps.iter().map(|lap| lap.publish.nearest as f64)),
-                cost: Costs::of(laps.iter().map(|lap| &lap.publish.cost)),
-                ok: share(published().count()),
-            },
+            publish: Publishes::of(laps.iter().map(|lap| &lap.publish)).unwrap_or_default(),
+            update: Publishes::of(laps.iter().filter_map(|lap| lap.update.as_ref())),
             resolve: Resolves {
                 first: Spread::of(resolved().filter_map(|resolve| Some(resolve.resolved.first?.as_secs_f64()))),
                 seconds: Spread::of(resolved().map(|resolve| resolve.resolved.took.as_secs_f64())),
@@ -138,6 +152,7 @@ impl Ratio {
     pub(crate) fn of(row: &Row, first: &Row) -> Self {
         Self {
             publish: row.publish.seconds.over(first.publish.seconds),
+            update: row.update.as_ref().zip(first.update.as_ref()).map(|(row, first)| row.seconds.over(first.seconds)),
             first: row.resolve.first.over(first.resolve.first),
             resolve: row.resolve.seconds.over(first.resolve.seconds),
         }
@@ -147,7 +162,8 @@ impl Ratio {
         let times = |spread: Spread| format!("{} / {}", number(spread.p50, digits), number(spread.p90, digits));
         let (publish, first, resolve) = (times(self.publish), times(self.first), times(self.resolve));
         let [one, other] = between;
-        writeln!(f, "{one} / {other}, at p50 / p90: publish {publish}, first value {first}, resolve {resolve}")
+        let update = self.update.map(|update| format!(", update {}", times(update))).unwrap_or_default();
+        writeln!(f, "{one} / {other}, at p50 / p90: publish {publish}{update}, first value {first}, resolve {resolve}")
     }
 }
 
@@ -185,6 +201,11 @@ impl Display for Report {
         for row in &self.contestants {
             writeln!(f, "{row:width$}")?;
         }
+        for row in &self.contestants {
+            if let Some(update) = &row.update {
+                writeln!(f, "{:width$} | updates: {update}", row.contestant)?;
+            }
+        }
         let first = self.contestants.first().map_or("ipns", |row| row.contestant);
         if let Some(ratio) = &self.ratio {
             ratio.write(f, ["kad", first], 1)?;
@@ -197,6 +218,23 @@ impl Display for Report {
         let times =
             if setting.networks == 1 { String::new() } else { format!(" in each of {} networks", setting.networks) };
         write!(f, "{} rounds{times}, {:.0} s in all, {cpu} of the processors used", setting.rounds, self.seconds)
+    }
+}
+
+impl Display for Publishes {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let count = |spread: Spread| number(spread.p50, 0);
+        write!(
+            f,
+            "{} / {} s, {} acks, {} holders, {} of the nearest, {} RPCs, {:.1}% succeeded",
+            number(self.seconds.p50, 2),
+            number(self.seconds.p90, 2),
+            count(self.acks),
+            count(self.holders),
+            count(self.nearest),
+            count(self.cost.requests),
+            100.0 * self.ok,
+        )
     }
 }
 

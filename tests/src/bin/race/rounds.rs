@@ -58,48 +58,81 @@ pub(crate) struct Resolving {
 
 /// What one contestant did in one round.
 pub(crate) struct Lap {
+    /// The first record of a name.
     pub(crate) publish: Publishing,
+    /// The second one, if there is one.
+    pub(crate) update: Option<Publishing>,
     pub(crate) resolve: Resolving,
 }
 
-/// All rounds; the laps are in the order of the contestants. With `cold`, every operation begins without connections.
+/// How the rounds are run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rounds {
+    pub(crate) count: usize,
+    /// Whether every operation begins without connections.
+    pub(crate) cold: bool,
+    /// Whether each name is published once more before it is resolved.
+    pub(crate) updates: bool,
+}
+
+/// All rounds; the laps are in the order of the contestants.
 pub(crate) async fn race(
     network: &Network,
     contestants: &[Contestant],
-    rounds: usize,
-    cold: bool,
+    rounds: Rounds,
     dice: &mut Dice,
 ) -> Result<Vec<Vec<Lap>>, Failure> {
     let mut laps: Vec<Vec<Lap>> = contestants.iter().map(|_| Vec::new()).collect();
-    for round in 0..rounds {
+    let Rounds { count, cold, updates } = rounds;
+    for round in 0..count {
         // Who comes first takes turns, in case the others find the network busier.
         let mut order: Vec<usize> = (0..contestants.len()).collect();
         order.rotate_left(round % contestants.len().max(1));
         let mut publishes = Vec::new();
         for &who in &order {
-            let key = SecretKey::generate(KeyType::Ed25519, dice.bytes(), 0)?;
-            let name = key.public_key().to_name();
-            let value = format!("/ipfs/bafkqaaa/{round}/{who}");
-            let before = quiet(network, contestants, cold).await?;
-            let published = contestants[who].publish(key, value.parse()?).await;
-            let cost = quiet(network, contestants, false).await?.since(before);
-            let (holders, nearest) = match &published.record {
-                Some(record) => network.holders(&name, record, K).await?,
-                None => (0, 0),
-            };
-            publishes.push((who, name, value, Publishing { published, cost, holders, nearest }));
+            let key = dice.bytes();
+            let mut value = format!("/ipfs/bafkqaaa/{round}/{who}");
+            let first = publish(network, contestants, who, key, &value, cold).await?;
+            let mut update = None;
+            if updates {
+                value.push_str("/again");
+                update = Some(publish(network, contestants, who, key, &value, cold).await?);
+            }
+            let name = SecretKey::generate(KeyType::Ed25519, key, 0)?.public_key().to_name();
+            publishes.push((who, name, value, first, update));
         }
-        for (who, name, value, publish) in publishes {
+        for (who, name, value, publish, update) in publishes {
             let before = quiet(network, contestants, cold).await?;
             let resolved = contestants[who].resolve(name).await;
             let cost = quiet(network, contestants, false).await?.since(before);
             let right = resolved.value.as_ref() == Ok(&value);
-            let lap = Lap { publish, resolve: Resolving { resolved, cost, right } };
+            let lap = Lap { publish, update, resolve: Resolving { resolved, cost, right } };
             tell(round, &contestants[who], &lap);
             laps[who].push(lap);
         }
     }
     Ok(laps)
+}
+
+/// Publishes a value under a key, and looks who holds it when all of that has ended.
+async fn publish(
+    network: &Network,
+    contestants: &[Contestant],
+    who: usize,
+    key: [u8; 32],
+    value: &str,
+    cold: bool,
+) -> Result<Publishing, Failure> {
+    let key = SecretKey::generate(KeyType::Ed25519, key, 0)?;
+    let name = key.public_key().to_name();
+    let before = quiet(network, contestants, cold).await?;
+    let published = contestants[who].publish(key, value.parse()?).await;
+    let cost = quiet(network, contestants, false).await?.since(before);
+    let (holders, nearest) = match &published.record {
+        Some(record) => network.holders(&name, record, K).await?,
+        None => (0, 0),
+    };
+    Ok(Publishing { published, cost, holders, nearest })
 }
 
 /// Waits until nobody has anything under way, and says what all has cost so far.
@@ -123,20 +156,27 @@ fn tell(round: usize, contestant: &Contestant, lap: &Lap) {
         let requests = cost.requests.map(|requests| format!("{requests} requests, ")).unwrap_or_default();
         format!("{requests}{} dials, {} of the dead", cost.dials, cost.dead_dials)
     };
-    let (publish, resolve) = (&lap.publish, &lap.resolve);
+    let resolve = &lap.resolve;
+    let publishes = [("published", Some(&lap.publish)), ("updated", lap.update.as_ref())];
+    for (done, publish) in publishes.into_iter().filter_map(|(done, publish)| Some((done, publish?))) {
+        eprintln!(
+            "{round:>3} {:<16} {done} in {} ({} acks, {} holders; {})",
+            contestant.kind.label(),
+            seconds(publish.published.took),
+            publish.published.acks.map_or("-".into(), |acks| acks.to_string()),
+            publish.holders,
+            cost(publish.cost),
+        );
+        if let Some(error) = &publish.published.error {
+            eprintln!("    it failed: {error}");
+        }
+    }
     eprintln!(
-        "{round:>3} {:<16} published in {} ({} acks, {} holders; {}), resolved in {} ({})",
+        "{round:>3} {:<16} resolved in {} ({})",
         contestant.kind.label(),
-        seconds(publish.published.took),
-        publish.published.acks.map_or("-".into(), |acks| acks.to_string()),
-        publish.holders,
-        cost(publish.cost),
         seconds(resolve.resolved.took),
         cost(resolve.cost),
     );
-    if let Some(error) = &publish.published.error {
-        eprintln!("    the publish failed: {error}");
-    }
     match &resolve.resolved.value {
         Err(error) => eprintln!("    the resolve failed: {error}"),
         Ok(value) if !resolve.right => eprintln!("    the resolve found {value}"),

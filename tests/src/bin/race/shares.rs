@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// Half of all values are not above `p50`, and nine of ten not above `p90`; `None` when there are none.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) p50: Option<f64>,
     pub(crate) p90: Option<f64>,
