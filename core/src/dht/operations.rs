@@ -52,10 +52,10 @@ impl Dht {
     }
 
     /// Publishes a record: goes on with the last [`walk`](Self::walk) to its name, or begins one, and sends it to the
-    /// nearest peers as they are found. While that walk still reads, each peer that it asks is sent the record after its
-    /// answer, and the put ends after the walk. It is a success at [`Config::acks`] acks; peers that are nearer, or that take the
-    /// place of dead ones, get it afterwards too. A server keeps the record itself. Tells [`Event::Receipt`] and
-    /// [`Event::PutDone`], under the id of the walk if it goes on with one.
+    /// nearest peers as they are found. If that walk still reads, the put goes on beside it and ends after it. It is a
+    /// success at [`Config::acks`] acks; peers that are nearer, or that take the place of dead ones, get it afterwards
+    /// too. A server keeps the record itself. Tells [`Event::Receipt`] and [`Event::PutDone`], under the id of the walk
+    /// if it goes on with one.
     pub fn publish(&mut self, now: Now, record: &Verified) -> QueryId {
         let now = self.tick(now);
         let held = self.held.remove(record.name());

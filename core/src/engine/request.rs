@@ -36,14 +36,19 @@ impl Policy {
 /// What to do when the network has a record of an own name that this node did not make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnConflict {
-    /// Rise above it.
+    /// Rise above it. A record that was sent while the network was still being read is followed by one with a higher
+    /// sequence then.
     #[default]
     Rebase,
-    /// Publish nothing.
+    /// Publish nothing: the network is read before anything is sent.
     Fail,
 }
 
 /// A value to publish under the name of a key.
+///
+/// The network is read on the way, and nothing is told before that is over. The first record of a name here, and one
+/// with a `sequence` or `if_sequence`, is not sent before either; any other is sent meanwhile: to a DHT at once, to
+/// another router when it has answered.
 #[derive(Debug, Clone)]
 pub struct Publish {
     /// The public key; the engine asks for signatures with [`Output::Sign`](super::Output::Sign).

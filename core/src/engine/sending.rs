@@ -30,8 +30,8 @@ impl Sending {
         sending
     }
 
-    /// Sends a record while the routers are still being read: to a DHT at once, because that asks each peer before it
-    /// sends it anything, and to another router when it [has answered](Self::send_to).
+    /// Sends a record while the routers are still being read: to a DHT at once, whose peers keep what they hold if that is
+    /// newer, and to another router, which may take whatever comes last, when it [has answered](Self::send_to).
     pub(crate) fn ahead(cx: &mut Context, op: OpId, record: Verified, depth: Depth) -> Self {
         let later = cx.calls.routers().filter(|(_, router)| router.write).map(|(id, _)| id).collect();
         let (calls, receipts, since) = (BTreeMap::new(), BTreeMap::new(), cx.now.monotonic);
