@@ -154,7 +154,7 @@ impl Row {
 
 /// Above the lines of a table.
 pub(crate) const HEAD: &str = "\
-SERVERS  DEAD  STRATEGY     |PUBLISH s 50 / 90 / 99 RPCs50/90    DEAD   kB acks50/10  ok |  UPDATE s 50 / 90 / 99 RPCs50/90 acks50/10  ok |  RESOLVE s 50 / 90 / 99  FIRST s 50 / 90 / 99 RPCs50/90    DEAD   kB    ok   missed claimed";
+SERVERS  DEAD  STRATEGY     | PUBLISH s 50 / 90 / 99 RPCs50/90    DEAD   kB acks50/10   ok |  UPDATE s 50 / 90 / 99 RPCs50/90 acks50/10  ok |  RESOLVE s 50 / 90 / 99  FIRST s 50 / 90 / 99 RPCs50/90    DEAD   kB    ok   missed claimed";
 
 /// Measures in the worlds of all seeds, on all cores. The result does not depend on how many there are.
 fn worlds(setting: &Setting, seeds: u64) -> Vec<Measured> {
