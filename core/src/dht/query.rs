@@ -261,7 +261,7 @@ impl Query {
                     self.out += 1;
                     actions.push(Action::Ask(peer, walk.request.clone(), Role::Walk));
                 }
-                if send.is_closed() || !walk.lookup.is_done() {
+                if send.is_closed() || !walk.lookup.is_done() || walk.explores() {
                     break;
                 }
             }
@@ -435,6 +435,37 @@ mod tests {
             query.ended_lookup().is_some()
         };
         assert_eq!((tells(Goal::Closest), tells(Goal::Upkeep(Upkeep::Own))), (false, true));
+    }
+
+    #[test]
+    fn a_put_beside_a_walk_that_is_over_waits_for_what_is_around_a_crowd() {
+        // 2,000 peers, where 400 were known of: the nearest crowd, as it seems, and all of them answer.
+        let publisher = Publisher::new(1);
+        let key: bytes::Bytes = publisher.name().routing_key().into();
+        let mut order: Vec<u32> = (1..2001).collect();
+        order.sort_by_key(|n| Key::of_peer(&peer(*n)).distance(&Key::of(&key)));
+        let params = Params { k: 20, alpha: 10, beta: 3 };
+        let lookup = Lookup::new(peer(0), Key::of(&key), params, Some(400.0), order[..20].iter().map(|n| lead(*n)));
+        let goal = Goal::Get(Box::new(Get::new(publisher.name(), Until::Complete, false, None)));
+        let read = Request::GetValue { key: key.clone() };
+        let mut query = Query::walk(QueryId(0), Duration::from_secs(2000), lookup, read, goal);
+        let value = publisher.record(2, 100).as_bytes().clone();
+        let put = Request::PutValue { record: ValueRecord { key, value, received: None } };
+        let nobody = Response::GetValue { record: None, closer: Vec::new() };
+        act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
+        for n in &order[..20] {
+            answer(&mut query, Role::Walk, *n, Ok(&nobody), &[]);
+        }
+        query.attach(Duration::from_secs(2000), Fanout::open(put, 10));
+        let (sent, told) = act(&mut query, |query, actions| query.advance(&CONTEXT, actions));
+        assert_eq!((sent.len(), told), (20, vec![]), "the walk has not told its result either");
+        let (sent, told) =
+            act(&mut query, |query, actions| query.on_explored(&CONTEXT, vec![lead(order[300])], actions));
+        assert_eq!(
+            (sent, told),
+            (vec![peer(order[300]); 2], vec![]),
+            "one who is not of the crowd is asked and sent it"
+        );
     }
 
     #[test]
