@@ -3,6 +3,9 @@
 //! A seed decides everything: how many nodes there are, who of them lies, what the links lose, what the nodes are told
 //! to do, and who crashes, is cut off or loses the time in the middle of it. Then the faults end, every name is published
 //! once more, as its keeper would, and everybody must find that.
+//!
+//! In three of four networks the nodes are all that there is. In the fourth they are clients among many more servers than
+//! keep a record, passive ones, of which some go and some are replaced.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +18,7 @@ use ipns_core::store::StoreError;
 use ipns_core::{Name, Value};
 
 use crate::dice::{mix, unit};
-use crate::{Lie, Links, NodeId, Told, Violation, World};
+use crate::{Lie, Links, NodeId, Servers, Told, Violation, World};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// No operation may take longer: the time-outs of an engine, and what a slow disk and a lost tick add.
@@ -52,6 +55,8 @@ struct Check<'a> {
     world: World,
     seed: u64,
     thrown: u64,
+    /// Passive servers: the first nodes of the world. The others are numbered from 0 here.
+    servers: u32,
     nodes: u32,
     /// The publisher of each name.
     names: Vec<(u32, PublicKey)>,
@@ -69,10 +74,15 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(seed: u64, tell: &'a mut dyn FnMut(Duration, String)) -> Self {
+        let servers = if mix(&[seed, 32]) % 4 == 0 { 40 + (mix(&[seed, 33]) % 200) as u32 } else { 0 };
+        let world = World::with_servers(seed, Links::default(), &Servers::new(servers));
+        // Those that are down count, too.
+        let servers = world.nodes();
         let mut check = Self {
-            world: World::new(seed, Links::default()),
+            world,
             seed,
             thrown: 0,
+            servers,
             nodes: 0,
             names: Vec::new(),
             written: 0,
@@ -88,11 +98,14 @@ impl<'a> Check<'a> {
         *check.world.links() = Links { sigma: 0.3, ..check.faulty_links() };
         check.nodes = 5 + check.die(8);
         for n in 0..check.nodes {
-            // The first two are those that all others join through.
-            let client = n >= 2 && check.die(5) == 0;
-            let seeds = (0..2).filter(|other| *other != n).map(info).collect();
+            // The first two are those that all others join through, unless there are servers for that.
+            let client = servers > 0 || (n >= 2 && check.die(5) == 0);
+            let seeds = match servers {
+                0 => (0..2).filter(|other| *other != n).map(|other| info(NodeId(other))).collect(),
+                _ => (0..2).map(|number| info(check.world.some_server(number))).collect(),
+            };
             let mode = if client { Mode::Client } else { Mode::Server };
-            let dht = dht::Config { seeds, mode, ..dht::Config::public(World::peer_id(NodeId(n))) };
+            let dht = dht::Config { seeds, mode, ..dht::Config::public(World::peer_id(check.id(n))) };
             let keep = Some(Keeping { interval: REPUBLISH, first_retry: 5 * SECOND, ..Keeping::default() });
             check.world.add(!client, Config { routers: vec![Router::dht("dht", dht)], keep, ..Config::default() });
             check.lives.push(0);
@@ -100,19 +113,24 @@ impl<'a> Check<'a> {
         for number in 0..1 + check.die(2) {
             let (node, key) = (check.die(check.nodes), key(seed, number));
             check.names.push((node, key.public_key()));
-            check.world.give_key(NodeId(node), key);
+            check.world.give_key(check.id(node), key);
         }
-        check.say(format!("{} nodes, publishers {:?}", check.nodes, check.publishers()));
+        let among = if servers > 0 { format!(" among {servers} servers") } else { String::new() };
+        check.say(format!("{} nodes{among}, publishers {:?}", check.nodes, check.publishers()));
         // Fewer liars than it takes to be believed.
         for n in 2..check.nodes {
-            if n % 4 == 3 && check.die(3) == 0 {
+            if servers == 0 && n % 4 == 3 && check.die(3) == 0 {
                 let lie = Lie::ALL[check.die(4) as usize];
                 check.say(format!("node {n} lies: {lie:?}"));
-                check.world.set_lie(NodeId(n), Some(lie));
+                check.world.set_lie(check.id(n), Some(lie));
             }
         }
         check.wait(5 * SECOND);
         check
+    }
+
+    fn id(&self, n: u32) -> NodeId {
+        NodeId(self.servers + n)
     }
 
     fn publishers(&self) -> Vec<u32> {
@@ -147,8 +165,9 @@ impl<'a> Check<'a> {
     fn live(&mut self) {
         for _ in 0..10 + self.die(15) {
             let node = self.die(self.nodes);
-            let (id, up) = (NodeId(node), self.world.is_up(NodeId(node)));
-            match self.die(22) {
+            let id = self.id(node);
+            let up = self.world.is_up(id);
+            match self.die(if self.servers > 0 { 26 } else { 22 }) {
                 0..=5 => self.publish(),
                 20 => self.lose_power(),
                 21 => {
@@ -167,9 +186,12 @@ impl<'a> Check<'a> {
                     self.world.restart(id);
                 }
                 14 => {
-                    let groups: Vec<_> = (0..self.nodes).map(|n| (NodeId(n), self.die(2) as u8)).collect();
-                    self.say(format!("the network splits: {:?}", groups.iter().map(|(_, g)| g).collect::<Vec<_>>()));
-                    self.world.split(groups);
+                    let groups: Vec<u8> = (0..self.nodes).map(|_| self.die(2) as u8).collect();
+                    self.say(format!("the network splits: {groups:?}"));
+                    let (seed, thrown) = (self.seed, self.thrown);
+                    let of_server = |n: u32| (NodeId(n), (mix(&[seed, 34, thrown, n.into()]) % 2) as u8);
+                    let servers = (0..self.servers).map(of_server);
+                    self.world.split(servers.chain((self.servers..).map(NodeId).zip(groups)));
                 }
                 15 => {
                     self.say("the network is one again".into());
@@ -191,6 +213,12 @@ impl<'a> Check<'a> {
                     self.world.set_slow(id, by);
                 }
                 19 => self.cancel(),
+                22.. => {
+                    let (server, comes) = (self.world.some_server(self.thrown), self.die(3) > 0);
+                    self.say(format!("server {} {}", server.0, if comes { "is replaced" } else { "goes" }));
+                    self.world.set_server(server, false);
+                    self.world.set_server(server, comes);
+                }
                 _ => {}
             }
             let pause = 4.0 * self.chance() * self.chance();
@@ -205,10 +233,11 @@ impl<'a> Check<'a> {
         self.world.links().loss = 0.0;
         self.world.links().duplicates = 0.0;
         for n in 0..self.nodes {
-            self.world.set_skew(NodeId(n), 0);
-            self.world.set_slow(NodeId(n), Duration::ZERO);
-            self.world.fail_disk(NodeId(n), None);
-            self.world.restart(NodeId(n));
+            let id = self.id(n);
+            self.world.set_skew(id, 0);
+            self.world.set_slow(id, Duration::ZERO);
+            self.world.fail_disk(id, None);
+            self.world.restart(id);
         }
         self.wait(LONGEST);
         let now = self.world.now();
@@ -235,7 +264,7 @@ impl<'a> Check<'a> {
     fn publish(&mut self) {
         let at = self.die(self.names.len() as u32) as usize;
         let (node, key) = self.names[at].clone();
-        if self.world.is_up(NodeId(node)) {
+        if self.world.is_up(self.id(node)) {
             self.begin_publish(node, &key);
         }
     }
@@ -244,16 +273,16 @@ impl<'a> Check<'a> {
     fn lose_power(&mut self) {
         let at = self.die(self.names.len() as u32) as usize;
         let (node, key) = self.names[at].clone();
-        self.world.restart(NodeId(node));
+        self.world.restart(self.id(node));
         self.wait(SECOND);
         self.begin_publish(node, &key);
         let after = Duration::from_micros((1e6 * self.chance() * self.chance()) as u64);
         self.wait(after);
         self.say(format!("node {node} loses power after {after:?}"));
-        self.world.crash(NodeId(node));
+        self.world.crash(self.id(node));
         self.lives[node as usize] += 1;
         self.wait(SECOND / 2);
-        self.world.restart(NodeId(node));
+        self.world.restart(self.id(node));
         self.begin_publish(node, &key);
     }
 
@@ -264,7 +293,7 @@ impl<'a> Check<'a> {
         let value: Value = text.parse().expect("a content path");
         self.say(format!("node {node} publishes {text} under {name}"));
         let what = Publish::new(key.clone(), value);
-        let op = self.world.call(NodeId(node), |engine, now| engine.publish(now, what));
+        let op = self.world.call(self.id(node), |engine, now| engine.publish(now, what));
         self.began(node, op, "publish");
         op
     }
@@ -273,8 +302,9 @@ impl<'a> Check<'a> {
         let (node, key) = self.names[at].clone();
         let op = self.begin_publish(node, &key);
         let name = key.to_name();
+        let id = self.id(node);
         let result = self.world.until(LONGEST, |told| match &told.event {
-            Event::Published { op: of, result } if *of == op && told.node.0 == node => Some(result.clone()),
+            Event::Published { op: of, result } if *of == op && told.node == id => Some(result.clone()),
             _ => None,
         });
         self.hear();
@@ -292,16 +322,17 @@ impl<'a> Check<'a> {
         let name = self.names[at].1.to_name();
         let how = Resolve { cache: self.die(2) == 0, stream: self.die(2) == 0, ..Resolve::default() };
         self.say(format!("node {node} resolves {name}"));
-        let op = self.world.call(NodeId(node), |engine, now| engine.resolve(now, name, how));
+        let op = self.world.call(self.id(node), |engine, now| engine.resolve(now, name, how));
         self.began(node, op, "resolve");
     }
 
     fn finds(&mut self, node: u32, name: Name, value: &str) {
         let how = Resolve { cache: false, enough: Enough::Answers(16), ..Resolve::default() };
-        let op = self.world.call(NodeId(node), |engine, now| engine.resolve(now, name, how));
+        let op = self.world.call(self.id(node), |engine, now| engine.resolve(now, name, how));
         self.began(node, op, "resolve");
+        let id = self.id(node);
         let found = self.world.until(LONGEST, |told| match &told.event {
-            Event::Resolved { op: of, result } if *of == op && told.node.0 == node => Some(result.clone()),
+            Event::Resolved { op: of, result } if *of == op && told.node == id => Some(result.clone()),
             _ => None,
         });
         self.hear();
@@ -318,11 +349,11 @@ impl<'a> Check<'a> {
         let count = self.open.len() as u32;
         let at = self.die(count.max(1)) as usize;
         if let Some((node, op)) = self.open.keys().nth(at).copied()
-            && self.world.is_up(NodeId(node))
+            && self.world.is_up(self.id(node))
         {
             self.say(format!("node {node} cancels"));
             self.open.remove(&(node, op));
-            self.world.call(NodeId(node), |engine, now| engine.cancel(now, op));
+            self.world.call(self.id(node), |engine, now| engine.cancel(now, op));
         }
     }
 
@@ -339,6 +370,7 @@ impl<'a> Check<'a> {
     /// Takes what engines told.
     fn hear(&mut self) {
         for Told { at, node, event } in self.world.take_told() {
+            let node = node.0 - self.servers;
             let (op, ok, what) = match event {
                 Event::Published { op, result } => {
                     (op, result.is_ok(), short(&result.map(|done| done.record.sequence())))
@@ -349,11 +381,11 @@ impl<'a> Check<'a> {
                 _ => continue,
             };
             self.succeeded += usize::from(ok);
-            (self.tell)(at, format!("node {}: {what}", node.0));
-            if let Some((_, since, kind)) = self.open.remove(&(node.0, op))
+            (self.tell)(at, format!("node {node}: {what}"));
+            if let Some((_, since, kind)) = self.open.remove(&(node, op))
                 && at - since > LONGEST
             {
-                self.broken("every operation ends", format!("node {}: a {kind} took {:?}", node.0, at - since));
+                self.broken("every operation ends", format!("node {node}: a {kind} took {:?}", at - since));
             }
         }
     }
@@ -364,7 +396,7 @@ impl<'a> Check<'a> {
         let mut left = (0, 0, 0);
         for _ in 0..LONGEST.as_secs() {
             busy.retain(|n| {
-                left = self.world.call(NodeId(*n), |engine, _| {
+                left = self.world.call(NodeId(self.servers + *n), |engine, _| {
                     let queries = engine.health().map(|(_, _, usage)| usage.queries).sum::<usize>();
                     (engine.load(), engine.sending(), queries)
                 });
@@ -405,8 +437,8 @@ fn short<T: std::fmt::Debug, E: std::fmt::Display>(result: &Result<T, E>) -> Str
     }
 }
 
-fn info(n: u32) -> PeerInfo {
-    PeerInfo { id: World::peer_id(NodeId(n)), addresses: vec![World::address(NodeId(n))] }
+fn info(node: NodeId) -> PeerInfo {
+    PeerInfo { id: World::peer_id(node), addresses: vec![World::address(node)] }
 }
 
 fn key(seed: u64, number: u32) -> SecretKey {

@@ -94,6 +94,13 @@ impl Witness {
         }
     }
 
+    /// An honest server has answered, passive ones included.
+    pub(crate) fn took(&mut self, peer: PeerId, request: &Request, response: &Response) {
+        if let (Request::PutValue { record }, Response::PutValue { .. }) = (request, response) {
+            self.acked.insert((peer, record.value.clone()));
+        }
+    }
+
     /// An honest node has answered.
     pub(crate) fn answered(
         &mut self,
@@ -103,11 +110,9 @@ impl Witness {
         response: &Response,
     ) {
         let (n, life, peer) = node;
+        self.took(peer, request, response);
         let (record, rule) = match (request, response) {
-            (Request::PutValue { record }, Response::PutValue { .. }) => {
-                self.acked.insert((peer, record.value.clone()));
-                (record, "nobody takes an invalid record")
-            }
+            (Request::PutValue { record }, Response::PutValue { .. }) => (record, "nobody takes an invalid record"),
             (Request::GetValue { .. }, Response::GetValue { record: Some(record), .. }) => {
                 (record, "nobody serves an invalid record")
             }

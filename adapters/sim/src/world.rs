@@ -466,7 +466,7 @@ impl World {
                     if let Some(witness) = &mut self.witness {
                         let wall = host.now(self.now).wall;
                         let (hosts, by_peer, passive) = (&self.hosts, &self.by_peer, self.servers.len());
-                        let is_honest = |n: &u32| *n >= passive && hosts[*n].liar.is_none();
+                        let is_honest = |n: &u32| *n < passive || hosts[*n].liar.is_none();
                         let honest = |peer: &PeerId| by_peer.get(peer).is_some_and(is_honest);
                         witness.told(n, life, wall, &event, honest);
                     }

@@ -85,7 +85,10 @@ fn a_scenario_is_run_as_its_file_says() {
 fn seeds_are_checked_and_replayed() {
     let output = sim(&["check", "--seeds", "2", "--from", "5"]);
     let told = text(&output.stdout);
-    assert!(output.status.success() && told.starts_with("seeds 5 to 6: ") && told.contains(" 0 seeds broken"), "{told}");
+    assert!(
+        output.status.success() && told.starts_with("seeds 5 to 6: ") && told.contains(" 0 seeds broken"),
+        "{told}"
+    );
     let [once, again] = [(); 2].map(|()| text(&sim(&["replay", "5"]).stdout));
     assert!(once.contains("the faults end") && once.lines().last().unwrap().contains(", trace "), "{once}");
     assert_eq!(once, again);
@@ -95,7 +98,10 @@ fn seeds_are_checked_and_replayed() {
 fn the_bench_says_what_it_took() {
     let output = sim(&["bench", "--servers", "400"]);
     let told = text(&output.stdout);
-    assert!(output.status.success() && told.contains(" bytes each") && told.contains(" events/s on one core"), "{told}");
+    assert!(
+        output.status.success() && told.contains(" bytes each") && told.contains(" events/s on one core"),
+        "{told}"
+    );
 }
 
 #[test]

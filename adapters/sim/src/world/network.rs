@@ -172,7 +172,12 @@ impl World {
             Err(RpcError::Unsupported)
         } else {
             let (from, wall) = (host.peer, Host::true_time(self.now));
-            self.servers.answer(self.now, wall, to, &from, request).map_err(|_| RpcError::Reset)
+            let asked = self.witness.is_some().then(|| request.clone());
+            let answer = self.servers.answer(self.now, wall, to, &from, request);
+            if let (Some(witness), Some(asked), Ok(answer)) = (&mut self.witness, &asked, &answer) {
+                witness.took(crate::identity::peer(to), asked, answer);
+            }
+            answer.map_err(|_| RpcError::Reset)
         };
         self.note(&[7, to.into(), asker.node.into(), asker.id.0, result.is_ok().into()]);
         let chance = self.chance();
