@@ -57,6 +57,8 @@ struct Check<'a> {
     thrown: u64,
     /// Passive servers: the first nodes of the world. The others are numbered from 0 here.
     servers: u32,
+    /// Those of them that nodes join through. They may be replaced, but never are they gone.
+    entrances: Vec<NodeId>,
     nodes: u32,
     /// The publisher of each name.
     names: Vec<(u32, PublicKey)>,
@@ -78,11 +80,13 @@ impl<'a> Check<'a> {
         let world = World::with_servers(seed, Links::default(), &Servers::new(servers));
         // Those that are down count, too.
         let servers = world.nodes();
+        let entrances = (0..2).take(servers as usize).map(|number| world.some_server(number)).collect();
         let mut check = Self {
             world,
             seed,
             thrown: 0,
             servers,
+            entrances,
             nodes: 0,
             names: Vec::new(),
             written: 0,
@@ -102,7 +106,7 @@ impl<'a> Check<'a> {
             let client = servers > 0 || (n >= 2 && check.die(5) == 0);
             let seeds = match servers {
                 0 => (0..2).filter(|other| *other != n).map(|other| info(NodeId(other))).collect(),
-                _ => (0..2).map(|number| info(check.world.some_server(number))).collect(),
+                _ => check.entrances.iter().copied().map(info).collect(),
             };
             let mode = if client { Mode::Client } else { Mode::Server };
             let dht = dht::Config { seeds, mode, ..dht::Config::public(World::peer_id(check.id(n))) };
@@ -214,7 +218,8 @@ impl<'a> Check<'a> {
                 }
                 19 => self.cancel(),
                 22.. => {
-                    let (server, comes) = (self.world.some_server(self.thrown), self.die(3) > 0);
+                    let server = self.world.some_server(self.thrown);
+                    let comes = self.die(3) > 0 || self.entrances.contains(&server);
                     self.say(format!("server {} {}", server.0, if comes { "is replaced" } else { "goes" }));
                     self.world.set_server(server, false);
                     self.world.set_server(server, comes);

@@ -372,7 +372,7 @@ fn what_is_around_a_crowd_is_explored_once_for_all_who_ask_soon() {
     let (tally, ..) = put(&mut world, 0, &record);
     assert!(tally.acked > 12, "half of all that were sent it must have it, and not ten: {tally:?}");
     world.run_for(60 * SECOND);
-    let mut lookups = |world: &mut World| {
+    let lookups = |world: &mut World| {
         let before = world.nodes[1].dht.usage().lookups;
         let (best, ..) = get(world, 1, publisher.name(), Until::Probable(1e-3));
         assert_eq!(best.as_ref(), Some(&record));
