@@ -76,7 +76,7 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(seed: u64, tell: &'a mut dyn FnMut(Duration, String)) -> Self {
-        let servers = if mix(&[seed, 32]) % 4 == 0 { 40 + (mix(&[seed, 33]) % 200) as u32 } else { 0 };
+        let servers = if mix(&[seed, 32]).is_multiple_of(4) { 40 + (mix(&[seed, 33]) % 200) as u32 } else { 0 };
         let world = World::with_servers(seed, Links::default(), &Servers::new(servers));
         // Those that are down count, too.
         let servers = world.nodes();
