@@ -35,7 +35,8 @@
 //!
 //! To publish, [`Dht::walk`] to the name first: it connects to the nearest peers on its way, and ends with the newest
 //! record in the network. Sign and store a newer one, then [`Dht::publish`] it: the walk goes on, and each peer that is
-//! surely among the nearest gets it as soon as it is known to be.
+//! surely among the nearest gets it as soon as it is known to be. Whoever knows which record is to be newer than need not
+//! wait for the end of the walk.
 //!
 //! ```
 //! use core::time::Duration;

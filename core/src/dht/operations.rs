@@ -74,11 +74,12 @@ impl Dht {
         }
     }
 
-    /// Sends nothing more of a put that goes on with a [`walk`](Self::walk), which goes on to its end. Nothing more is
-    /// told of the put.
+    /// Sends nothing more of a put, of which nothing more is told. A [`walk`](Self::walk) that still reads beside it goes
+    /// on to its end.
     pub fn stop_sending(&mut self, query: QueryId) {
-        if let Some(query) = self.queries.get_mut(&query) {
-            query.detach();
+        match self.queries.get_mut(&query) {
+            Some(query) if query.is_walking() => query.detach(),
+            _ => self.cancel(query),
         }
     }
 

@@ -103,6 +103,11 @@ impl Query {
         matches!(self.walk.as_ref().map(|walk| &walk.goal), Some(Goal::Upkeep(_) | Goal::Explore(_)))
     }
 
+    /// Whether its walk is still on its way to its goal.
+    pub(crate) fn is_walking(&self) -> bool {
+        self.stage == Stage::Walking
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.stage == Stage::Done
     }

@@ -68,6 +68,11 @@ fn a_walk_outlives_the_put_beside_it() {
     world.run_for(60 * SECOND);
     assert!(!world.events.iter().any(|(_, _, event)| matches!(event, Event::PutDone { .. })));
     assert!(world.nodes[0].dht.usage().queries == 0 && world.nodes[0].dht.sending() == 0);
+    // A put of its own ends altogether.
+    let alone = world.call(0, |dht, now| dht.publish(now, &record));
+    world.call(0, |dht, _| dht.stop_sending(alone));
+    world.run_for(70 * SECOND);
+    assert!(world.nodes[0].dht.usage().queries == 0 && world.nodes[0].dht.sending() == 0);
     // A walk that no put follows is given up with what it holds, and ends by itself while it reads.
     for reads in [true, false] {
         let walk = world.call(0, |dht, now| dht.walk(now, publisher.name()));

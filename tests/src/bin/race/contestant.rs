@@ -39,7 +39,7 @@ pub(crate) enum Kind {
     },
     /// libp2p-kad, by the bridge.
     Kad {
-        /// Whether a publish looks for a newer record first, as this engine's always does.
+        /// Whether a publish looks for a newer record first, as this engine's first one of a name does.
         reads: bool,
         /// After how many records a get is ended; 0 for no end.
         records: usize,

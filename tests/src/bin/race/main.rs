@@ -21,11 +21,10 @@
 //!
 //! All join through the same servers and then look up the same random keys: routing tables, and what each knows of round
 //! trips and of dead peers, are warm. Names are fresh: no record is known to anyone, until, with `--updates`, each is
-//! published once more. Operations run one
-//! at a time, and the next begins when nothing of the last is under way. Connections are as each side has kept them, or,
-//! with `--cold`, all closed before each operation, as it is in a network of thousands where hardly any server has been
-//! met of late. A network of a few hundred is small: routing tables know much of it, and more of its dead the longer it
-//! runs.
+//! published once more. Operations run one at a time, and the next begins when nothing of the last is under way.
+//! Connections are as each side has kept them, or, with `--cold`, all closed before each operation, as it is in a network
+//! of thousands where hardly any server has been met of late. A network of a few hundred is small: routing tables know
+//! much of it, and more of its dead the longer it runs.
 //!
 //! All of it goes over TCP. Servers, proxies and libp2p-kad run on tokio, whose threads a contestant on tokio shares; smol
 //! and async-std have threads of their own, as many as by default (`SMOL_THREADS`, `ASYNC_STD_THREAD_COUNT`).
