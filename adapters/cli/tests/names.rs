@@ -59,6 +59,8 @@ fn what_cannot_be_found_or_reached_or_read_has_its_own_exit_status() {
     let alone = Home::new(&[&dead()]);
     assert_eq!(alone.fails(5, &["resolve", &name.to_string()]), "unreachable");
     alone.key("site");
+    // Somebody else has the key then, as far as is known here.
+    alone.run(&["key", "export", "site", "-o", &alone.path("copy")]);
     assert_eq!(alone.fails(5, &["publish", VALUE]), "unread");
     let offline = alone.json(&["publish", VALUE, "--allow-offline"]);
     assert_eq!((&offline["stored"], &offline["receipts"][0]["ok"]), (&true.into(), &false.into()));
@@ -85,6 +87,39 @@ fn sequences_are_the_publishers_to_choose_and_ours_to_guard() {
     other.run(&["key", "import", "site", &home.path("key")]);
     assert_eq!(other.json(&["publish", VALUE])["sequence"], 43);
     assert_eq!(home.json(&["publish", VALUE])["sequence"], 44);
+}
+
+#[test]
+fn a_key_is_new_until_it_is_published_with_or_given_away() {
+    let middle = Home::new(&[]);
+    let daemon = Daemon::start(&middle);
+    let (home, other) = (Home::new(&[&daemon.url]), Home::new(&[&daemon.url]));
+    let new = |key: &str| std::fs::exists(home.path(&format!("keystore/new_{key}"))).unwrap();
+    // In base32, as the files of keys are named: a, b, c.
+    let (a, b, c) = ("me", "mi", "mm");
+    home.key("a");
+    assert!(new(a));
+    assert_eq!(home.json(&["publish", VALUE, "-k", "a"])["sequence"], 0);
+    assert!(!new(a));
+    assert_eq!(home.json(&["publish", VALUE, "-k", "a"])["sequence"], 1);
+
+    home.key("b");
+    assert!(new(b));
+    home.run(&["key", "export", "b", "-o", &home.path("key")]);
+    assert!(!new(b));
+
+    // A copy that nobody was told of: what was published with it is risen above all the same.
+    home.key("c");
+    other.key("c");
+    std::fs::copy(home.path("keystore/key_mm"), other.path("keystore/key_mm")).unwrap();
+    assert_eq!(
+        other.json(&["publish", OTHER, "-k", "c"])["sequence"],
+        0,
+        "nor is the copy new, which has another name"
+    );
+    assert!(new(c));
+    assert_eq!(home.json(&["publish", VALUE, "-k", "c"])["sequence"], 1);
+    assert_eq!(other.json(&["resolve", "c", "--no-cache"])["value"], VALUE);
 }
 
 #[test]

@@ -206,7 +206,8 @@ impl Api {
     /// # Errors
     /// When the request is wrong or the publish fails.
     pub async fn publish(&self, request: PublishRequest) -> Result<PublishReport, Failure> {
-        let key = load_key(&self.keys, &pick_key(&self.keys, request.key.as_deref())?)?;
+        let picked = pick_key(&self.keys, request.key.as_deref())?;
+        let key = load_key(&self.keys, &picked)?;
         let mut publish = Publish::new(key.public_key(), request.value.parse()?);
         publish.lifetime = request.lifetime_ns.map(Duration::from_nanos);
         publish.ttl = request.ttl_ns.map(Duration::from_nanos);
@@ -216,7 +217,10 @@ impl Api {
         publish.if_sequence = request.if_sequence;
         publish.allow_offline = request.allow_offline;
         publish.policy = request.wait.into();
-        self.node.add_signer(Arc::new(key));
+        let key = Arc::new(key);
+        let secret = key.clone();
+        publish.new_key = self.with_keys(move |keys| Ok(take_new(keys, &picked, &secret))).await?;
+        self.node.add_signer(key);
         Ok(PublishReport::from(&self.node.publish(publish).await?))
     }
 
@@ -296,7 +300,22 @@ pub fn generate_key(keys: &KeyStore, key: &str, kind: KeyType, bits: usize) -> R
     if keys.contains(key)? {
         return Err(KeyStoreError::Exists { name: key.to_owned() }.into());
     }
-    store_key(keys, key, &SecretKey::generate(kind, seed, bits)?)
+    let secret = SecretKey::generate(kind, seed, bits)?;
+    let report = store_key(keys, key, &secret)?;
+    // That only makes its first publish faster.
+    if let Err(error) = keys.mark_new(key, &report.name) {
+        tracing::warn!(key, %error, "it could not be noted that a key is new");
+    }
+    Ok(report)
+}
+
+/// Whether a key was made here and neither published with nor given away since. From now on it is not new.
+pub fn take_new(keys: &KeyStore, key: &str, secret: &SecretKey) -> bool {
+    let took = keys.take_new(key, &secret.public_key().to_name().to_string());
+    took.unwrap_or_else(|error| {
+        tracing::warn!(key, %error, "whether a key is new is not known; it is taken for one that is not");
+        false
+    })
 }
 
 /// Keeps a key under a local name.

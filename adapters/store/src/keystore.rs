@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 use crate::publish;
 
 const PREFIX: &str = "key_";
+/// Of the file that says that a key is new.
+const NEW_PREFIX: &str = "new_";
 const MAX_FILE_NAME_BYTES: usize = 255;
 
 /// The longest key name in bytes: in base32 behind `key_`, it still makes a file name.
@@ -19,7 +21,8 @@ pub const MAX_KEY_NAME_BYTES: usize = 156;
 /// Private keys, one file each, in a directory that only its owner may enter.
 ///
 /// The file of a key is named `key_` and the key's name in lowercase base32 without padding, as Kubo does, so that
-/// names that differ only in case stay apart on every file system. What is in a file is the caller's business.
+/// names that differ only in case stay apart on every file system. What is in a file is the caller's business. Beside a
+/// key that is [new](Self::mark_new) there is a file named `new_` in the place of `key_`.
 ///
 /// Every change is on the disk when it returns, and a crash leaves the old state or the new. It can also leave a
 /// file `.ipns-*.tmp` behind, which may hold a key and may be deleted.
@@ -132,6 +135,36 @@ impl KeyStore {
         attempt().map_err(missing(name, "read", &path))
     }
 
+    /// Notes that the key named `name`, which owns `owned`, was made just now and nobody has a copy of it.
+    ///
+    /// # Errors
+    /// [`InvalidName`](KeyStoreError::InvalidName); [`Io`](KeyStoreError::Io). The key is not new then, as it were.
+    pub fn mark_new(&self, name: &str, owned: &str) -> Result<(), KeyStoreError> {
+        let mark = self.mark(name)?;
+        remove_if_there(&mark).map_err(failed("remove", &mark))?;
+        publish::create_file(&mark, owned.as_bytes()).map_err(failed("write", &mark))
+    }
+
+    /// Whether the key named `name`, which owns `owned`, is new. From now on it is not, whatever happens: that is on the
+    /// disk when this returns. Whoever publishes with a key, or gives it away, calls this first.
+    ///
+    /// # Errors
+    /// [`InvalidName`](KeyStoreError::InvalidName); [`Io`](KeyStoreError::Io).
+    pub fn take_new(&self, name: &str, owned: &str) -> Result<bool, KeyStoreError> {
+        let mark = self.mark(name)?;
+        let noted = match fs::read(&mark) {
+            Ok(noted) => noted,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed("read", &mark)(error)),
+        };
+        // Of two that take it at once, one removes it.
+        match fs::remove_file(&mark).and_then(|()| publish::sync_folder(&mark)) {
+            Ok(()) => Ok(noted == owned.as_bytes()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("remove", &mark)(error)),
+        }
+    }
+
     /// Whether there is a key named `name`.
     ///
     /// # Errors
@@ -147,11 +180,15 @@ impl KeyStore {
     /// [`NotFound`](KeyStoreError::NotFound); [`InvalidName`](KeyStoreError::InvalidName);
     /// [`Io`](KeyStoreError::Io).
     pub fn remove(&self, name: &str) -> Result<(), KeyStoreError> {
-        let path = self.file(name)?;
-        fs::remove_file(&path).and_then(|()| publish::sync_folder(&path)).map_err(missing(name, "remove", &path))
+        let (path, mark) = (self.file(name)?, self.mark(name)?);
+        fs::remove_file(&path)
+            .and_then(|()| remove_if_there(&mark))
+            .and_then(|()| publish::sync_folder(&path))
+            .map_err(missing(name, "remove", &path))
     }
 
-    /// Gives the key named `old` the name `new`. With `force`, it replaces a key that has that name.
+    /// Gives the key named `old` the name `new`. With `force`, it replaces a key that has that name. It is not
+    /// [new](Self::mark_new) any more.
     ///
     /// A crash meanwhile can leave the key under both names when it was not forced, but never under none.
     ///
@@ -165,7 +202,9 @@ impl KeyStore {
             return Ok(());
         }
         if force {
-            return fs::rename(&from, &to)
+            let mark = self.mark(old)?;
+            return remove_if_there(&mark)
+                .and_then(|()| fs::rename(&from, &to))
                 .and_then(|()| publish::sync_folder(&to))
                 .map_err(missing(old, "rename", &from));
         }
@@ -191,14 +230,30 @@ impl KeyStore {
     }
 
     fn file(&self, name: &str) -> Result<PathBuf, KeyStoreError> {
-        file_name(name)
+        self.beside(PREFIX, name)
+    }
+
+    /// The file that says that a key is new.
+    fn mark(&self, name: &str) -> Result<PathBuf, KeyStoreError> {
+        self.beside(NEW_PREFIX, name)
+    }
+
+    fn beside(&self, prefix: &str, name: &str) -> Result<PathBuf, KeyStoreError> {
+        file_name(prefix, name)
             .map(|file| self.dir.join(file))
             .map_err(|reason| KeyStoreError::InvalidName { name: name.to_owned(), reason })
     }
 }
 
-/// The name of the file of the key named `name`, or the rule that the name breaks.
-fn file_name(name: &str) -> Result<String, &'static str> {
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// The name of a file of the key named `name`, or the rule that the name breaks.
+fn file_name(prefix: &str, name: &str) -> Result<String, &'static str> {
     if name.is_empty() {
         return Err("it is empty");
     }
@@ -211,7 +266,7 @@ fn file_name(name: &str) -> Result<String, &'static str> {
     if name.chars().any(char::is_control) {
         return Err("it contains a control character");
     }
-    let file = format!("{PREFIX}{}", BASE32_NOPAD.encode(name.as_bytes()).to_ascii_lowercase());
+    let file = format!("{prefix}{}", BASE32_NOPAD.encode(name.as_bytes()).to_ascii_lowercase());
     if file.len() > MAX_FILE_NAME_BYTES {
         return Err("it is longer than 156 bytes");
     }
@@ -223,7 +278,7 @@ fn key_name(file: &str) -> Option<String> {
     let encoded = file.strip_prefix(PREFIX)?.to_ascii_uppercase();
     let name = String::from_utf8(BASE32_NOPAD.decode(encoded.as_bytes()).ok()?).ok()?;
     // Only what `get` would find again under the name: not an upper-case spelling, not a name that is refused.
-    file_name(&name).is_ok_and(|expected| expected == file).then_some(name)
+    file_name(PREFIX, &name).is_ok_and(|expected| expected == file).then_some(name)
 }
 
 fn create_private_dir(dir: &Path) -> io::Result<()> {
@@ -272,17 +327,19 @@ mod tests {
 
     #[test]
     fn the_longest_name_is_the_longest_that_fits() {
-        assert!(file_name(&"a".repeat(MAX_KEY_NAME_BYTES)).unwrap().len() <= MAX_FILE_NAME_BYTES);
-        let reason = file_name(&"a".repeat(MAX_KEY_NAME_BYTES + 1)).unwrap_err();
+        assert!(file_name(PREFIX, &"a".repeat(MAX_KEY_NAME_BYTES)).unwrap().len() <= MAX_FILE_NAME_BYTES);
+        let reason = file_name(PREFIX, &"a".repeat(MAX_KEY_NAME_BYTES + 1)).unwrap_err();
         assert!(reason.contains(&MAX_KEY_NAME_BYTES.to_string()));
     }
 
     #[test]
     fn only_the_exact_file_name_is_a_key() {
         // "self" in base32, as Kubo would write it.
-        assert_eq!(file_name("self").unwrap(), "key_onswyzq");
+        assert_eq!(file_name(PREFIX, "self").unwrap(), "key_onswyzq");
         assert_eq!(key_name("key_onswyzq").unwrap(), "self");
-        for other in ["key_ONSWYZQ", "key_onswyzq=", "onswyzq", "key_", "key_1", ".ipns-x.tmp", "key_f5qq"] {
+        for other in
+            ["key_ONSWYZQ", "key_onswyzq=", "onswyzq", "key_", "key_1", ".ipns-x.tmp", "key_f5qq", "new_onswyzq"]
+        {
             assert_eq!(key_name(other), None, "{other}");
         }
     }

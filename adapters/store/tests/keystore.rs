@@ -106,6 +106,55 @@ fn a_removed_key_is_gone() {
 }
 
 #[test]
+fn a_new_key_is_new_once() {
+    let (_folder, dir, keys) = place();
+    keys.put("a", b"A").unwrap();
+    assert!(!keys.take_new("a", "name of A").unwrap(), "nobody said so");
+    keys.mark_new("a", "name of A").unwrap();
+    assert_eq!((files(&dir).len(), keys.list().unwrap()), (2, vec!["a".to_owned()]));
+    let again = KeyStore::open(&dir).unwrap();
+    assert!(again.take_new("a", "name of A").unwrap());
+    assert!(!keys.take_new("a", "name of A").unwrap());
+    assert_eq!(files(&dir).len(), 1);
+
+    // Another key of that name is not the one that was new.
+    keys.mark_new("a", "name of A").unwrap();
+    assert!(!keys.take_new("a", "name of B").unwrap() && !keys.take_new("a", "name of A").unwrap());
+    keys.mark_new("a", "name of A").unwrap();
+    keys.mark_new("a", "name of C").unwrap();
+    assert!(keys.take_new("a", "name of C").unwrap());
+
+    // A key that has gone, or has another name, is not new under either.
+    keys.mark_new("a", "name of A").unwrap();
+    keys.rename("a", "b", false).unwrap();
+    assert_eq!(files(&dir).len(), 1);
+    keys.mark_new("b", "name of A").unwrap();
+    keys.rename("b", "c", true).unwrap();
+    assert_eq!(files(&dir).len(), 1);
+    keys.mark_new("c", "name of A").unwrap();
+    keys.remove("c").unwrap();
+    assert_eq!(files(&dir), Vec::<String>::new());
+    assert!(keys.mark_new("", "name").is_err() && keys.take_new("a/b", "name").is_err());
+}
+
+#[test]
+fn of_many_that_take_a_new_key_one_has_it() {
+    let (_folder, _dir, keys) = place();
+    keys.put("a", b"A").unwrap();
+    keys.mark_new("a", "A").unwrap();
+    let gate = std::sync::Barrier::new(8);
+    let took = std::thread::scope(|scope| {
+        let take = || {
+            gate.wait();
+            keys.take_new("a", "A").unwrap()
+        };
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(take)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).filter(|took| *took).count()
+    });
+    assert_eq!(took, 1);
+}
+
+#[test]
 fn a_renamed_key_has_its_new_name_only() {
     let (_folder, dir, keys) = place();
     keys.put("a", b"A").unwrap();

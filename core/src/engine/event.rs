@@ -58,7 +58,7 @@ pub enum Event {
     Conflict {
         /// The name.
         name: Name,
-        /// The highest sequence that this node published.
+        /// The highest sequence that this node published, or, of a [new key](super::Publish::new_key), is publishing.
         ours: u64,
         /// The sequence of the foreign record.
         theirs: u64,

@@ -3,9 +3,9 @@
 //! No byte of a new record leaves before the store has said that it is durable, so that after a crash at any point a
 //! name never gets the same sequence with another value.
 //!
-//! Whoever made the last record of a name knows the next sequence, unless somebody else has the same key: then the record
-//! is sent while the network is still being read. Nothing is told of it before that is over, and if it turns out that
-//! there is a newer one, the value is signed anew, with a sequence above that, and sent again.
+//! Whoever made the last record of a name, or its key just now, knows the next sequence, unless somebody else has the
+//! same key: then the record is sent while the network is still being read. Nothing is told of it before that is over, and
+//! if it turns out that there is a newer one, the value is signed anew, with a sequence above that, and sent again.
 
 use core::time::Duration;
 
@@ -44,8 +44,8 @@ pub(crate) struct Publishing {
 
 /// The reading that a record did not wait for.
 struct Ahead {
-    /// Our record before.
-    base: Verified,
+    /// Our record before; none of a new key.
+    base: Option<Verified>,
     until: Duration,
     /// The newest record seen that is not ours.
     foreign: Option<Verified>,
@@ -159,14 +159,18 @@ impl Publishing {
     }
 
     /// Our last record of the name and the sequence after it, if the network need not be read before that is used.
-    fn next_of_own(&self, cx: &Context) -> Option<(Verified, u64)> {
+    fn next_of_own(&self, cx: &Context) -> Option<(Option<Verified>, u64)> {
         let What::Make(publish) = &self.what else { return None };
         let chosen = publish.sequence.is_some() || publish.if_sequence.is_some();
         if chosen || publish.on_conflict == OnConflict::Fail || cx.memory.unreadable.contains(&self.name) {
             return None;
         }
-        let own = cx.memory.own_record(&self.name)?;
-        let sequence = next_sequence(publish, self.newest_known(cx), cx.memory.spent(&self.name)).ok()?;
+        let (own, known) = (cx.memory.own_record(&self.name), self.newest_known(cx));
+        // Where anything is known of the name, the key is not as new as it was said to be.
+        if own.is_none() && (!publish.new_key || known.is_some()) {
+            return None;
+        }
+        let sequence = next_sequence(publish, known, cx.memory.spent(&self.name)).ok()?;
         Some((own, sequence))
     }
 
@@ -197,7 +201,9 @@ impl Publishing {
             Stage::Sending(sending) => Some(&sending.record),
             _ => None,
         };
-        for found in lookup.candidates().filter(|found| is_foreign(found, &ahead.base) && sent != Some(found)) {
+        let base = ahead.base.as_ref();
+        let foreign = |found: &&Verified| base.is_none_or(|base| is_foreign(found, base)) && sent != Some(*found);
+        for found in lookup.candidates().filter(foreign) {
             if is_newer(found, ahead.foreign.as_ref()) {
                 ahead.foreign = Some(found.clone());
             }
@@ -216,7 +222,7 @@ impl Publishing {
         cx.release(self.op, &self.name);
         self.arm(cx);
         if let Some(foreign) = foreign {
-            let (ours, theirs) = (base.sequence(), foreign.sequence());
+            let (ours, theirs) = (base.map_or(self.sequence, |base| base.sequence()), foreign.sequence());
             cx.emit(Event::Conflict { name: self.name, ours, theirs });
             self.rebased_over = Some(theirs);
         }

@@ -46,9 +46,9 @@ pub enum OnConflict {
 
 /// A value to publish under the name of a key.
 ///
-/// The network is read on the way, and nothing is told before that is over. The first record of a name here, and one
-/// with a `sequence` or `if_sequence`, is not sent before either; any other is sent meanwhile: to a DHT at once, to
-/// another router when it has answered.
+/// The network is read on the way, and nothing is told before that is over. The first record of a name here, unless it is
+/// that of a [new key](Self::new_key), and one with a `sequence` or `if_sequence`, is not sent before either; any other is
+/// sent meanwhile: to a DHT at once, to another router when it has answered.
 #[derive(Debug, Clone)]
 pub struct Publish {
     /// The public key; the engine asks for signatures with [`Output::Sign`](super::Output::Sign).
@@ -73,6 +73,11 @@ pub struct Publish {
     pub allow_offline: bool,
     /// What to do about a foreign record.
     pub on_conflict: OnConflict,
+    /// Whether the key was made just now, so that nobody has a record of it that this node's store does not know. Its first
+    /// record need not wait for the network to be read then: that takes less than half of the time. If somebody has
+    /// published with it all the same, the first record is followed by one with a higher sequence, as any other; but for
+    /// that moment one sequence may have stood for two values. `false` is never wrong.
+    pub new_key: bool,
 }
 
 impl Publish {
@@ -90,6 +95,7 @@ impl Publish {
             policy: Policy::default(),
             allow_offline: false,
             on_conflict: OnConflict::default(),
+            new_key: false,
         }
     }
 }

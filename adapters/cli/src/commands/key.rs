@@ -2,7 +2,7 @@
 //! name from those that are kept alive.
 
 use ipns_core::key::{KeyType, SecretKey, Signer};
-use ipns_server::api::{KeyReport, describe_key, generate_key, has_key, list_keys, load_key, store_key};
+use ipns_server::api::{KeyReport, describe_key, generate_key, has_key, list_keys, load_key, store_key, take_new};
 use ipns_server::keeping::NamesRequest;
 use ipns_server::{Failure, exit};
 use ipns_store::KeyStore;
@@ -44,6 +44,8 @@ pub(crate) async fn run(settings: &Settings, command: KeyCommand) -> Result<u8, 
         }
         KeyCommand::Export { name, output, format } => {
             let key = load_key(&keys, &name)?;
+            // Whoever has the copy may publish with it before we do.
+            take_new(&keys, &name, &key);
             match format {
                 KeyFormat::Protobuf => files::write_secret(&output, &key.encode_protobuf())?,
                 KeyFormat::Pem => files::write_secret(&output, key.to_pem()?.as_bytes())?,

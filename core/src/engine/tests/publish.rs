@@ -183,6 +183,63 @@ fn an_update_rises_above_a_foreign_record_whenever_that_is_found() {
 }
 
 #[test]
+fn the_first_record_of_a_new_key_is_sent_to_whoever_has_answered() {
+    let (mut world, node) = World::two();
+    world.script("b").delay = millis(300);
+    let new = |seed, number| Publish { new_key: true, ..publish(seed, number) };
+    let op = world.start_publish(node, new(1, 1));
+    world.pass(millis(100));
+    assert_eq!((world.script("a").sequence(&name(1)), world.script("b").puts()), (Some(0), vec![]));
+    assert!(world.is_open(node, op), "somebody may have published with it all the same");
+    let published = world.published(node, op).unwrap();
+    assert_eq!((published.record.sequence(), published.rebased_over), (0, None));
+    assert!(published.receipts.iter().all(|receipt| receipt.is_ok() && receipt.attempts == 1));
+    world.settle();
+    assert_eq!((world.script("a").puts(), world.script("b").puts()), (vec![0], vec![0]));
+    assert_eq!(conflicts(&world, node), []);
+    // It is new once.
+    assert_eq!(world.publish(node, new(1, 2)).unwrap().record.sequence(), 1);
+
+    // What is known of a key shows that it is not new.
+    world.script("a").held.insert(name(2), bytes(2, 7));
+    world.resolve(node, name(2), uncached()).unwrap();
+    world.script("a").held.remove(&name(2));
+    assert_eq!(world.publish(node, new(2, 1)).unwrap().record.sequence(), 8);
+    assert_eq!(world.script("a").puts(), [0, 1, 8]);
+
+    // Who wants no conflict has all of them read first.
+    let op = world.start_publish(node, Publish { on_conflict: OnConflict::Fail, ..new(3, 1) });
+    world.pass(millis(100));
+    assert_eq!(world.script("a").sequence(&name(3)), None);
+    assert_eq!(world.published(node, op).unwrap().record.sequence(), 0);
+}
+
+#[test]
+fn a_key_that_is_not_as_new_as_was_said_rises_above_what_there_is() {
+    let mut sent_ahead = 0;
+    for late in (0..120).step_by(3) {
+        for theirs in [0, 5] {
+            let (mut world, node) = World::two();
+            world.nodes[node].disk.latency = millis(30);
+            world.script("b").delay = millis(late);
+            world.script("b").held.insert(name(1), bytes(1, theirs));
+            let published = world.publish(node, Publish { new_key: true, ..publish(1, 2) }).unwrap();
+            let risen = (published.record.sequence(), published.rebased_over);
+            assert_eq!(risen, (theirs + 1, Some(theirs)), "{late}");
+            assert_eq!(published.record.value().unwrap(), path(2));
+            assert_eq!(conflicts(&world, node), [(0, theirs)]);
+            world.settle();
+            assert_eq!(world.script("b").puts(), [theirs + 1]);
+            assert_eq!(world.script("a").sequence(&name(1)), Some(theirs + 1));
+            sent_ahead += usize::from(world.script("a").puts() == [0, theirs + 1]);
+            assert_eq!(world.nodes[node].engine.leftovers(), [""; 0]);
+            assert_eq!(world.publish(node, publish(1, 3)).unwrap().record.sequence(), theirs + 2);
+        }
+    }
+    assert!((1..79).contains(&sent_ahead), "{sent_ahead}");
+}
+
+#[test]
 fn an_update_ends_although_a_router_does_not_answer() {
     let (mut world, node) = World::two();
     world.publish(node, publish(1, 1)).unwrap();
@@ -241,6 +298,10 @@ fn a_name_that_nobody_can_be_asked_about_is_not_published() {
     let (_, own) = world.nodes[node].engine.own().next().unwrap();
     assert_eq!((own.record.sequence(), own.sent.acks), (1, 0), "stored, to be sent later");
     assert!(own.sent.error.is_some());
+
+    // So may a key that is new.
+    let new = Publish { new_key: true, ..publish(4, 1) };
+    assert!(matches!(world.publish(node, new), Err(PublishError::PolicyNotMet { needed: 1, .. })));
 
     // Some servers say 500 of a name that they do not know.
     world.script("a").then = Act::Refuse;

@@ -109,7 +109,8 @@ impl Contestant {
         let begun = Instant::now();
         let public = key.public_key();
         node.add_signer(Arc::new(key));
-        let result = node.publish(Publish::new(public, value)).await;
+        let what = Publish { new_key: true, ..Publish::new(public, value) };
+        let result = node.publish(what).await;
         let took = begun.elapsed();
         let bytes = |publication: &Publication| Some(publication.record.as_bytes().to_vec());
         match result {
