@@ -30,6 +30,8 @@ const BAD_LEADS: u32 = 3;
 const SETTLED: usize = 4;
 /// So many more of the nearest are asked than are wanted: the fastest of them are enough.
 const SPARE: usize = 4;
+/// The same beside a put, which takes longer than to hear the slowest of them.
+const SPARE_BESIDE_PUT: usize = 2;
 /// So many answers from one network count for how much was heard: as many of its peers as a bucket takes.
 const MAX_OF_GROUP: usize = 2;
 /// Peers that do not exist crowd about nothing: so many of a crowd must have answered.
@@ -97,6 +99,8 @@ pub(crate) struct Lookup {
     size: Option<f64>,
     /// How many of the k nearest it is to hear; `None` for all of them.
     wanted: Option<usize>,
+    /// How many more than that are asked.
+    spare: usize,
     /// Whether it looks beyond a crowd.
     beyond: bool,
     candidates: BTreeMap<Distance, Candidate>,
@@ -123,6 +127,7 @@ impl Lookup {
             params,
             size,
             wanted: None,
+            spare: SPARE,
             beyond: false,
             candidates: BTreeMap::new(),
             leads: BTreeMap::new(),
@@ -141,6 +146,11 @@ impl Lookup {
     /// The same for somebody who ends it as soon as so many of the nearest have answered.
     pub(crate) fn brief(self, wanted: usize) -> Self {
         Self { wanted: Some(wanted), ..self }
+    }
+
+    /// Something is sent to the nearest while it goes on.
+    pub(crate) fn beside_a_put(&mut self) {
+        self.spare = SPARE_BESIDE_PUT;
     }
 
     /// How many questions were asked.
@@ -164,7 +174,7 @@ impl Lookup {
         let Some(wanted) = self.wanted.filter(|_| self.out > 0) else { return false };
         let Some(radius) = self.radius(SURELY_NEAR) else { return false };
         let near = self.candidates.range(..=radius).map(|(_, candidate)| candidate.state);
-        near.filter(|state| matches!(state, State::Asked | State::Answered)).count() >= wanted + SPARE
+        near.filter(|state| matches!(state, State::Asked | State::Answered)).count() >= wanted + self.spare
     }
 
     fn start(&mut self, distance: &Distance) -> Option<PeerInfo> {
@@ -265,17 +275,22 @@ impl Lookup {
         if self.beyond || self.has_only_doubtful() || self.is_done() {
             return true;
         }
-        let (mut count, mut answered, mut sum) = (0, 0, 0.0);
-        for (distance, candidate) in self.live_entries().take(self.params.k) {
+        let k = self.params.k;
+        let (mut count, mut answered, mut sum, mut kth) = (0, 0, 0.0, None);
+        for (distance, candidate) in self.live_entries().take(k) {
             count += 1;
             answered += usize::from(candidate.state == State::Answered);
             sum += distance.share();
+            kth = Some(distance);
         }
-        if count < self.params.k {
+        if count < k {
             return false;
         }
-        let scale = self.params.k as f64 / K_OF_FORMULAS;
-        let as_dense = self.size.is_some_and(|size| sum / count as f64 <= MEAN_OF_NEAREST * scale / size);
+        let mean = sum / count as f64;
+        // Those who crowd are dense as well: some of them must have answered, so that it shows.
+        let as_dense = self.size.zip(kth).is_some_and(|(size, kth)| {
+            mean <= MEAN_OF_NEAREST * (k as f64 / K_OF_FORMULAS) / size && !is_crowd(k, size, kth)
+        });
         as_dense || answered >= SETTLED
     }
 

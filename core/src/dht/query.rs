@@ -70,6 +70,7 @@ impl Query {
     pub(crate) fn attach(&mut self, deadline: Duration, fanout: Fanout) {
         self.deadline = deadline;
         self.send = Some(fanout);
+        self.walk.iter_mut().for_each(|walk| walk.lookup.beside_a_put());
         if self.stage == Stage::Holding {
             self.stage = Stage::Sending;
         }
@@ -200,6 +201,8 @@ impl Query {
                     walk.lookup.slow(peer);
                     self.send.iter_mut().for_each(|send| send.is_absent(peer));
                 }
+                // Enough have taken it, and all that should have it were sent it: who takes long is waited for.
+                Role::Send if self.stage == Stage::Done && self.send.as_ref().is_some_and(Fanout::is_closed) => return,
                 Role::Send => walk.lookup.unreached(peer, true),
                 Role::Correct => return,
             }
@@ -534,6 +537,17 @@ mod tests {
         assert_eq!((&asked[..], &connected[..]), nearest.split_at(7));
         walk(true).advance(&CONTEXT, &mut actions);
         assert!(!actions.iter().any(|action| matches!(action, Action::Connect(_))), "nobody is sent anything");
+
+        // Beside a put, which takes longer, fewer are asked to be on the safe side.
+        let value = publisher.record(2, 100).as_bytes().clone();
+        let put = Request::PutValue { record: ValueRecord { key: key.clone(), value, received: None } };
+        let (mut beside, mut actions) = (walk(false), Vec::new());
+        beside.attach(Duration::from_secs(2000), Fanout::open(put, 10));
+        beside.advance(&CONTEXT, &mut actions);
+        let roles = |wanted: Role| {
+            actions.iter().filter(|action| matches!(action, Action::Ask(_, _, role) if *role == wanted)).count()
+        };
+        assert_eq!((roles(Role::Walk), roles(Role::Send)), (5, 20));
     }
 
     #[test]
@@ -608,5 +622,11 @@ mod tests {
         told.extend(act(&mut query, |query, actions| query.on_time(&later, actions)).1);
         assert!(matches!(told.last(), Some(Event::PutDone { success: true, .. })), "{told:?}");
         assert!(!query.is_closed(), "the others are still on their way");
+        // Enough have taken it: who is slow now is waited for, and only who fails is replaced.
+        let (sent, _) =
+            act(&mut query, |query, actions| query.on_slow(&CONTEXT, Role::Send, &peer(order[16]), actions));
+        assert_eq!(sent, []);
+        let (sent, _) = answer(&mut query, Role::Send, order[16], Err(RpcError::Timeout), &[]);
+        assert_eq!(sent, [peer(order[22])]);
     }
 }
