@@ -297,7 +297,9 @@ impl<'a> Check<'a> {
         #[expect(clippy::expect_used, reason = "all of them are content paths")]
         let value: Value = text.parse().expect("a content path");
         self.say(format!("node {node} publishes {text} under {name}"));
-        let what = Publish::new(key.clone(), value);
+        // Nobody else has its keys: what its store does not know of a name is not there.
+        let new_key = self.die(2) == 0;
+        let what = Publish { new_key, ..Publish::new(key.clone(), value) };
         let op = self.world.call(self.id(node), |engine, now| engine.publish(now, what));
         self.began(node, op, "publish");
         op

@@ -66,6 +66,9 @@ pub struct Setting {
     /// How many of the 20 nearest servers have lost a record when it is resolved: they were replaced. Of the public
     /// DHT's it is 3 after an hour, and 5 after ten.
     pub lost: usize,
+    /// Whether somebody else may have published with the keys before. Engines publish with new ones otherwise, and need
+    /// not read the network first. To classic clients it is all the same.
+    pub used_keys: bool,
     /// How long after its publish a name is resolved, for servers that come and go.
     pub age: Duration,
     /// How many names are published, updated and resolved in one world.
@@ -176,7 +179,7 @@ impl<'a> Bench<'a> {
         let (at, result) = match self.setting.strategy {
             Strategy::Engine | Strategy::Full | Strategy::Warm => {
                 let node = self.clients[(round % CLIENTS) as usize];
-                let what = Publish::new(key.public_key(), value);
+                let what = Publish { new_key: !self.setting.used_keys, ..Publish::new(key.public_key(), value) };
                 self.world.give_key(node, key);
                 publish(&mut self.world, node, what)?
             }

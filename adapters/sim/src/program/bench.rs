@@ -24,7 +24,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
     drop(world);
     let (servers, strategy) = (Servers::new(args.servers), Strategy::Engine);
-    let setting = Setting { servers, links: Links::default(), strategy, lost: 0, age: Duration::ZERO, rounds: 30 };
+    let (links, age) = (Links::default(), Duration::ZERO);
+    let setting = Setting { servers, links, strategy, lost: 0, used_keys: false, age, rounds: 30 };
     let begun = Instant::now();
     let events = measure(&setting, 1).events;
     let seconds = begun.elapsed().as_secs_f64();

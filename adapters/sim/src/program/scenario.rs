@@ -8,7 +8,7 @@ use ipns_sim::measure::{Setting, Strategy};
 use ipns_sim::{Churn, Links, Servers};
 use serde::Deserialize;
 
-use super::compare::strategy;
+use super::compare::{LOST, strategy};
 use super::row::{HEAD, Row};
 
 #[derive(clap::Args)]
@@ -38,6 +38,8 @@ struct Scenario {
     stale_far: Option<f64>,
     stale_near: Option<f64>,
     lost: Option<usize>,
+    /// Whether engines publish with keys that somebody may have used before.
+    used_keys: bool,
     /// Whether servers come and go, as on the public DHT.
     churn: bool,
     age_s: Option<u64>,
@@ -117,8 +119,8 @@ impl Scenario {
         let setting = |label: &String| {
             let strategy = strategy(label).map_err(|error| format!("`{label}` is no strategy: {error}"))?;
             let (servers, links) = (servers.clone(), links.clone());
-            let (lost, rounds) = (self.lost.unwrap_or(3), self.rounds.unwrap_or(6));
-            Ok(Setting { servers, links, strategy, lost, age, rounds })
+            let (lost, rounds, used_keys) = (self.lost.unwrap_or(LOST), self.rounds.unwrap_or(6), self.used_keys);
+            Ok(Setting { servers, links, strategy, lost, used_keys, age, rounds })
         };
         let settings = labels.iter().map(setting).collect::<Result<_, String>>()?;
         Ok((settings, args.seeds.or(self.seeds).unwrap_or(20)))
