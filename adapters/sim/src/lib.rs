@@ -51,6 +51,7 @@ pub mod measure;
 mod queue;
 mod servers;
 mod values;
+mod walker;
 mod witness;
 mod world;
 
