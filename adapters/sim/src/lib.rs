@@ -48,6 +48,7 @@ mod identity;
 pub mod keep;
 mod link;
 pub mod measure;
+mod order;
 mod queue;
 mod servers;
 mod values;

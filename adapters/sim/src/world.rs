@@ -84,6 +84,7 @@ pub struct World {
     /// Nodes below its size are passive; those from there on are hosts.
     servers: Population,
     hosts: Hosts,
+    /// The hosts by their peer ids.
     by_peer: HashMap<PeerId, u32>,
     queue: Queue<What>,
     /// Since when a connection stands, which may be yet to come, and until when it does so if it is not used again.
@@ -118,7 +119,6 @@ impl World {
     pub fn with_servers(seed: u64, links: Links, servers: &Servers) -> Self {
         let churn = servers.churn;
         let servers = Population::new(seed, servers);
-        let by_peer = (0..servers.len()).map(|n| (servers.info(n).id, n)).collect();
         let mut world = Self {
             seed,
             links,
@@ -126,7 +126,7 @@ impl World {
             now: Duration::ZERO,
             hosts: Hosts::after(servers.len()),
             servers,
-            by_peer,
+            by_peer: HashMap::new(),
             queue: Queue::new(),
             open: BTreeMap::new(),
             most_open: MIN_OPEN,
@@ -465,9 +465,10 @@ impl World {
                 Output::Event(event) => {
                     if let Some(witness) = &mut self.witness {
                         let wall = host.now(self.now).wall;
-                        let (hosts, by_peer, passive) = (&self.hosts, &self.by_peer, self.servers.len());
-                        let is_honest = |n: &u32| *n < passive || hosts[*n].liar.is_none();
-                        let honest = |peer: &PeerId| by_peer.get(peer).is_some_and(is_honest);
+                        let (hosts, by_peer, servers) = (&self.hosts, &self.by_peer, &self.servers);
+                        let is_honest = |n: &u32| hosts[*n].liar.is_none();
+                        let honest =
+                            |peer: &PeerId| by_peer.get(peer).is_some_and(is_honest) || servers.number(peer).is_some();
                         witness.told(n, life, wall, &event, honest);
                     }
                     self.told.push(Told { at: self.now, node: NodeId(n), event });

@@ -9,6 +9,7 @@ use ipns_core::routing::{NetCommand, NetEvent, RouterId};
 use super::{MIN_OPEN, NodeId, What, World};
 use crate::dice::unit;
 use crate::host::{Asker, Host};
+use crate::servers::Population;
 
 impl World {
     pub(super) fn on_command(&mut self, n: u32, command: NetCommand) {
@@ -31,7 +32,7 @@ impl World {
             }
             NetCommand::Connect { peer, addresses } => {
                 self.note(&[9, n.into(), addresses.len() as u64]);
-                let to = self.by_peer.get(&peer).copied();
+                let to = self.number(&peer);
                 let there = |to: &u32| self.is_up(NodeId(*to)) && self.is_at(*to, &addresses) && !self.is_cut(n, *to);
                 if let Some(to) = to.filter(there) {
                     self.connect(n, to, false);
@@ -119,7 +120,7 @@ impl World {
         timeout: Duration,
     ) -> Option<Duration> {
         let n = asker.node;
-        let to = self.by_peer.get(&peer).copied();
+        let to = self.number(&peer);
         let to = to.filter(|to| !self.is_cut(n, *to));
         let open = to.is_some_and(|to| self.is_open(n, to));
         let dialled = to.filter(|to| self.is_up(NodeId(*to)) && (open || self.is_at(*to, addresses)));
@@ -155,9 +156,14 @@ impl World {
     /// Whether a node can be dialled at one of these addresses.
     fn is_at(&self, n: u32, addresses: &[Multiaddr]) -> bool {
         match self.is_passive(n) {
-            true => addresses.contains(self.servers.address(n)),
+            true => addresses.iter().any(|address| Population::is_at(n, address)),
             false => self.hosts[n].reachable && addresses.contains(&self.hosts[n].address),
         }
+    }
+
+    /// The node that has this peer id.
+    fn number(&self, peer: &PeerId) -> Option<u32> {
+        self.servers.number(peer).or_else(|| self.by_peer.get(peer).copied())
     }
 
     pub(super) fn is_passive(&self, n: u32) -> bool {
