@@ -23,10 +23,14 @@ pub enum Scope {
 
 /// Where `address` can be reached from, by its first host.
 pub fn scope(address: &Multiaddr) -> Scope {
-    if address.iter().any(|part| part == Protocol::P2pCircuit) {
-        return Scope::Relayed;
+    let mut host = None;
+    for part in address {
+        if part == Protocol::P2pCircuit {
+            return Scope::Relayed;
+        }
+        host = host.or_else(|| host_scope(&part));
     }
-    address.iter().find_map(|part| host_scope(&part)).unwrap_or(Scope::Private)
+    host.unwrap_or(Scope::Private)
 }
 
 fn host_scope(part: &Protocol<'_>) -> Option<Scope> {

@@ -231,9 +231,9 @@ impl Book {
         self.unseen += 1;
         if self.unseen >= SAMPLES_A_ROUND {
             self.unseen = 0;
-            let mut sorted: Vec<_> = self.samples.iter().copied().collect();
-            sorted.sort_unstable();
-            self.patience = sorted.get(sorted.len() * 95 / 100).copied().unwrap_or(FIRST_PATIENCE);
+            let mut samples: Vec<_> = self.samples.iter().copied().collect();
+            let at = samples.len() * 95 / 100;
+            self.patience = *samples.select_nth_unstable(at).1;
         }
     }
 }
