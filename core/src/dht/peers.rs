@@ -109,9 +109,11 @@ impl Peers {
         let there = named.filter(|(key, _)| self.absent.get(key).is_none_or(|until| *until <= now));
         let lead = |(key, peer): (Key, &PeerInfo)| {
             let mut lead = self.lead(key, peer.id);
-            match lead.info.addresses.is_empty() {
-                true => lead.info.addresses = self.tidy(peer).addresses,
-                false => lead.info.add_addresses(&self.tidy(peer).addresses),
+            // Most are named at the addresses at which we met them.
+            if lead.info.addresses.is_empty() {
+                lead.info.addresses = self.tidy(peer).addresses;
+            } else if !peer.addresses.iter().all(|address| lead.info.addresses.contains(address)) {
+                lead.info.add_addresses(&self.tidy(peer).addresses);
             }
             lead
         };
@@ -166,7 +168,8 @@ impl Peers {
         self.is_there(&key);
         self.book.answered(now, peer, took, |key| self.table.contains(key));
         self.table.answered(now, &key);
-        if proven && self.table.offer(now, peer.id, groups(&addresses, self.asn.as_ref())) == Offer::Added {
+        let newcomer = proven && !self.table.contains(&key);
+        if newcomer && self.table.offer(now, peer.id, groups(&addresses, self.asn.as_ref())) == Offer::Added {
             tracing::trace!(peer = %peer.id, table = self.table.len(), "a server entered the routing table");
         }
     }
