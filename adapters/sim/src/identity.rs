@@ -2,10 +2,11 @@
 
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use multiaddr::multihash::Multihash;
 use sha2::{Digest, Sha256};
 
-/// The header of a SHA2-256 multihash.
-const SHA2_256: [u8; 2] = [0x12, 0x20];
+/// The multihash code of SHA2-256.
+const SHA2_256: u64 = 0x12;
 
 /// What a node's peer id is the hash of: a key that nobody has.
 pub(crate) fn digest(n: u32) -> [u8; 32] {
@@ -14,11 +15,9 @@ pub(crate) fn digest(n: u32) -> [u8; 32] {
 
 /// The peer id of this hash.
 pub(crate) fn of_digest(digest: &[u8; 32]) -> PeerId {
-    let mut bytes = [0; 34];
-    bytes[..2].copy_from_slice(&SHA2_256);
-    bytes[2..].copy_from_slice(digest);
+    let hash = Multihash::wrap(SHA2_256, digest).ok();
     #[expect(clippy::expect_used, reason = "a SHA2-256 multihash is a peer id")]
-    PeerId::from_bytes(&bytes).expect("a peer id")
+    hash.and_then(|hash| PeerId::from_multihash(hash).ok()).expect("a peer id")
 }
 
 /// The peer id of a node.
