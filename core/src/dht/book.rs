@@ -125,7 +125,8 @@ impl Book {
     ) -> Option<Key> {
         self.sample(took);
         let key = Key::of_peer(&info.id);
-        let mut known = self.take(&key).unwrap_or_else(|| Known::new(info.clone()));
+        let known = self.peers.entry(key).or_insert_with(|| Known::new(info.clone()));
+        self.worst.remove(&rank(&key, known));
         let before = known.info.addresses.len();
         known.rtt = Some(Rtt::update(known.rtt, took));
         if known.failures > 0 && !info.addresses.is_empty() {
@@ -139,7 +140,7 @@ impl Book {
             known.noted = Some(now);
             self.unsaved.insert(key, info.id);
         }
-        self.put(key, known);
+        self.worst.insert(rank(&key, known));
         if self.peers.len() <= self.capacity {
             return None;
         }

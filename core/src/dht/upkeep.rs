@@ -41,7 +41,7 @@ impl Dht {
     /// search, or remembered from before a restart. It is asked before it enters the routing table.
     pub fn add_peer(&mut self, now: Now, peer: &PeerInfo) {
         let now = self.tick(now);
-        let peer = self.peers.tidy(peer);
+        let peer = self.peers.tidy(peer.clone());
         if !self.config.addresses.allows_server(&peer.addresses) {
             return;
         }
@@ -185,9 +185,9 @@ impl Dht {
     }
 
     /// A server that was asked by a crawl named these, or did not answer.
-    pub(super) fn on_crawled(&mut self, now: Now, step: Step, peer: &PeerId, named: Option<&[PeerInfo]>) {
+    pub(super) fn on_crawled(&mut self, now: Now, step: Step, peer: &PeerId, named: Vec<PeerInfo>) {
         self.crawl.settled(step, &Key::of_peer(peer));
-        for Lead { key, info, .. } in self.peers.leads(now.monotonic, named.unwrap_or_default()) {
+        for Lead { key, info, .. } in self.peers.leads(now.monotonic, named) {
             self.crawl.hear(key, info);
         }
     }
