@@ -1,14 +1,39 @@
 //! Chance that depends on nothing but the seed and what it is for: a pair of nodes always has the same round trip,
 //! however many other dice were thrown before.
 
+use std::hash::{BuildHasherDefault, Hasher};
+
 /// Mixes words into one that looks random (splitmix64's finaliser over a running state).
 pub(crate) fn mix(words: &[u64]) -> u64 {
-    words.iter().fold(0x9e37_79b9_7f4a_7c15, |state, word| {
-        let mut z = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    })
+    words.iter().fold(0x9e37_79b9_7f4a_7c15, |state, word| mix_in(state, *word))
+}
+
+/// Mixes one more word into what came of others.
+pub(crate) fn mix_in(state: u64, word: u64) -> u64 {
+    let mut z = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// For maps by numbers that nobody chooses so that they collide.
+pub(crate) type ByNumbers = BuildHasherDefault<Mixer>;
+
+#[derive(Default)]
+pub(crate) struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = mix_in(self.0, (*byte).into()));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = mix_in(self.0, number.into());
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// A number in [0, 1).

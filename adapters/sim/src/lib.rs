@@ -48,9 +48,11 @@ mod identity;
 pub mod keep;
 mod link;
 pub mod measure;
+mod order;
 mod queue;
 mod servers;
 mod values;
+mod walker;
 mod witness;
 mod world;
 

@@ -53,8 +53,8 @@ impl Links {
     /// The round trip between two nodes.
     pub(crate) fn round_trip(&self, seed: u64, a: u32, b: u32) -> Duration {
         let pair = mix(&[seed, 1, a.min(b).into(), a.max(b).into()]);
-        let region = |n: u32| mix(&[seed, 4, n.into()]) % u64::from(self.regions.max(1));
-        let abroad = if region(a) == region(b) { 1.0 } else { self.abroad };
+        let region = |n: u32| mix(&[seed, 4, n.into()]) % u64::from(self.regions);
+        let abroad = if self.regions <= 1 || region(a) == region(b) { 1.0 } else { self.abroad };
         self.median.mul_f64(abroad * libm::exp(self.sigma * normal(pair)))
     }
 

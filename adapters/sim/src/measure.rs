@@ -125,34 +125,43 @@ pub struct Measured {
 
 /// Publishes, updates and resolves names in the world of this seed.
 pub fn measure(setting: &Setting, seed: u64) -> Measured {
-    let mut bench = Bench::new(setting, seed);
+    measure_in(&mut world(setting, seed), setting, seed)
+}
+
+/// The world of this seed, in which nothing has happened yet.
+pub fn world(setting: &Setting, seed: u64) -> World {
+    let mut links = setting.links.clone();
+    if setting.strategy == Strategy::Warm {
+        links.idle = STAYS_OPEN;
+    }
+    World::with_servers(seed, links, &setting.servers)
+}
+
+/// The same as [`measure`] in a [`world`] that is there already, for somebody who looks at the time.
+pub fn measure_in(world: &mut World, setting: &Setting, seed: u64) -> Measured {
+    let mut bench = Bench::new(world, setting, seed);
     let rounds = (0..u64::from(setting.rounds)).map(|round| bench.round(round)).collect();
     Measured { rounds, events: bench.world.events(), trace: bench.world.trace() }
 }
 
 struct Bench<'a> {
     setting: &'a Setting,
-    world: World,
+    world: &'a mut World,
     seed: u64,
     /// Engines. Classic clients begin with full tables, each operation in one of its own.
     clients: Vec<NodeId>,
 }
 
 impl<'a> Bench<'a> {
-    fn new(setting: &'a Setting, seed: u64) -> Self {
-        let mut links = setting.links.clone();
-        if setting.strategy == Strategy::Warm {
-            links.idle = STAYS_OPEN;
-        }
+    fn new(world: &'a mut World, setting: &'a Setting, seed: u64) -> Self {
         let coverage = match setting.strategy {
             Strategy::Engine => Some(Coverage::Table),
             Strategy::Full | Strategy::Warm => Some(Coverage::All),
             Strategy::Classic(_) => None,
         };
-        let mut world = World::with_servers(seed, links, &setting.servers);
         let mut clients = Vec::new();
         if let Some(coverage) = coverage {
-            clients.extend((0..CLIENTS).map(|client| add_engine(&mut world, client, coverage)));
+            clients.extend((0..CLIENTS).map(|client| add_engine(world, client, coverage)));
             world.run_for(SETTLING);
         }
         Self { setting, world, seed, clients }
@@ -181,7 +190,7 @@ impl<'a> Bench<'a> {
                 let node = self.clients[(round % CLIENTS) as usize];
                 let what = Publish { new_key: !self.setting.used_keys, ..Publish::new(key.public_key(), value) };
                 self.world.give_key(node, key);
-                publish(&mut self.world, node, what)?
+                publish(self.world, node, what)?
             }
             Strategy::Classic(classic) => {
                 let node = self.world.add_classic(classic);
@@ -200,7 +209,7 @@ impl<'a> Bench<'a> {
         self.world.count(name.routing_key());
         let (first, at, found) = match self.setting.strategy {
             Strategy::Engine | Strategy::Full | Strategy::Warm => {
-                resolve(&mut self.world, self.clients[(client % CLIENTS) as usize], name)?
+                resolve(self.world, self.clients[(client % CLIENTS) as usize], name)?
             }
             Strategy::Classic(classic) => {
                 let node = self.world.add_classic(classic);

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use ipns_core::dht::{Key, Multiaddr, PeerId, PeerInfo, Refused, Request, Response, ValueRecord};
 use ipns_core::{Name, Timestamp, Verified};
 
-use crate::dice::{mix, unit};
+use crate::dice::{mix, mix_in, unit};
 use crate::identity;
+use crate::order::Order;
 use crate::values::Values;
 
 /// The size of a bucket.
@@ -78,12 +79,13 @@ impl Servers {
 pub(crate) struct Population {
     seed: u64,
     pub(crate) protocol: String,
-    peers: Vec<PeerId>,
+    /// What their peer ids are the hashes of. Ids and addresses are made when somebody asks: an answer names twenty that
+    /// nobody has looked at lately, and what is read from far memory is what it costs.
+    digests: Vec<[u8; 32]>,
     keys: Vec<Key>,
-    addresses: Vec<Multiaddr>,
     up: Vec<bool>,
-    /// The first 64 bits of each key, with its server, in order.
-    sorted: Vec<(u64, u32)>,
+    by_key: Order,
+    by_digest: Order,
     /// How likely an entry that is down still stands in a far bucket, and in a near one.
     keep_far: f64,
     keep_near: f64,
@@ -97,10 +99,8 @@ impl Population {
     pub(crate) fn new(seed: u64, servers: &Servers) -> Self {
         let most = servers.stale_far.max(servers.stale_near).clamp(0.0, 0.9);
         let total = (f64::from(servers.count) / (1.0 - most)).round() as u32;
-        let peers: Vec<PeerId> = (0..total).map(identity::peer).collect();
-        let keys: Vec<Key> = peers.iter().map(Key::of_peer).collect();
-        let mut sorted: Vec<(u64, u32)> = keys.iter().zip(0..).map(|(key, n)| (prefix(key), n)).collect();
-        sorted.sort_unstable();
+        let digests: Vec<[u8; 32]> = (0..total).map(identity::digest).collect();
+        let keys: Vec<Key> = digests.iter().map(|digest| Key::of_peer(&identity::of_digest(digest))).collect();
         // Exactly so many are down, spread evenly over the ids.
         let mut order: Vec<(u64, u32)> = (0..total).map(|n| (mix(&[seed, 10, n.into()]), n)).collect();
         order.sort_unstable();
@@ -112,11 +112,11 @@ impl Population {
         Self {
             seed,
             protocol: servers.protocol.clone(),
-            addresses: (0..total).map(identity::address).collect(),
-            peers,
+            by_key: Order::new(keys.iter().map(prefix)),
+            by_digest: Order::new(digests.iter().map(first)),
+            digests,
             keys,
             up,
-            sorted,
             keep_far: keep(servers.stale_far),
             keep_near: keep(servers.stale_near),
             replaced: servers.churn.map_or(0.0, |churn| churn.replaced),
@@ -126,7 +126,7 @@ impl Population {
     }
 
     pub(crate) fn len(&self) -> u32 {
-        self.peers.len() as u32
+        self.digests.len() as u32
     }
 
     pub(crate) fn is_up(&self, n: u32) -> bool {
@@ -148,24 +148,34 @@ impl Population {
         unit(mix(&[self.seed, 13, n.into()])) < self.replaced
     }
 
-    pub(crate) fn address(&self, n: u32) -> &Multiaddr {
-        &self.addresses[n as usize]
+    /// Whether the address is this server's.
+    pub(crate) fn is_at(n: u32, address: &Multiaddr) -> bool {
+        address.as_ref() == identity::address_bytes(n)
     }
 
     pub(crate) fn info(&self, n: u32) -> PeerInfo {
-        PeerInfo { id: self.peers[n as usize], addresses: vec![self.addresses[n as usize].clone()] }
+        PeerInfo { id: identity::of_digest(&self.digests[n as usize]), addresses: vec![identity::address(n)] }
+    }
+
+    /// The server that has this peer id.
+    pub(crate) fn number(&self, peer: &PeerId) -> Option<u32> {
+        let digest: &[u8; 32] = peer.as_ref().digest().try_into().ok()?;
+        let mut alike = self.by_digest.alike(first(digest), u64::BITS).iter().map(|(_, n)| *n);
+        alike.find(|n| identity::of_digest(&self.digests[*n as usize]) == *peer)
     }
 
     /// Every server that is up, nearest to `target` first: what a lookup should find.
     pub(crate) fn truly_closest(&self, target: &Key, count: usize) -> Vec<u32> {
-        let mut all: Vec<u32> = (0..self.len()).filter(|n| self.is_up(*n)).collect();
-        let distance = |n: &u32| self.keys[*n as usize].distance(target);
-        if all.len() > count && count > 0 {
-            all.select_nth_unstable_by_key(count - 1, distance);
-            all.truncate(count);
-        }
-        all.sort_unstable_by_key(distance);
-        all
+        let up = |bits| {
+            let alike = self.by_key.alike(prefix(target), bits).iter().map(|(_, n)| *n);
+            alike.filter(|n| self.is_up(*n))
+        };
+        // Whoever shares more bits with the target is nearer.
+        let enough = (1..u64::BITS).rev().find(|bits| up(*bits).count() >= count);
+        let mut nearest: Vec<u32> = up(enough.unwrap_or(0)).collect();
+        nearest.sort_unstable_by_key(|n| self.keys[*n as usize].distance(target));
+        nearest.truncate(count);
+        nearest
     }
 
     /// The servers that server `n` would name as the nearest to `target`.
@@ -175,16 +185,16 @@ impl Population {
 
     /// The servers that node `n`, which has this key and joined long ago, would name as the nearest to `target`.
     pub(crate) fn closest_of(&self, n: u32, own: &Key, target: &Key) -> Vec<u32> {
-        let own = prefix(own);
-        let shared = (own ^ prefix(target)).leading_zeros();
+        let (own, sought) = (prefix(own), prefix(target));
+        let shared = (own ^ sought).leading_zeros();
         let mut found = Vec::with_capacity(2 * K);
-        if shared < 64 {
+        if shared < u64::BITS {
             self.bucket(n, own, shared, &mut found);
         }
         // Entries of deeper buckets are farther from the target than those of its own bucket, and equally far as to
         // the first bit that differs; entries of shallower ones are farther still.
         let mut deeper = shared + 1;
-        while found.len() < K && deeper < 64 && !self.range(own, deeper - 1, false).is_empty() {
+        while found.len() < K && deeper < u64::BITS && self.has_others(n, own, deeper) {
             self.bucket(n, own, deeper, &mut found);
             deeper += 1;
         }
@@ -194,44 +204,45 @@ impl Population {
             }
             self.bucket(n, own, shallower, &mut found);
         }
-        let mut near: Vec<(_, u32)> =
-            found.into_iter().map(|other| (self.keys[other as usize].distance(target), other)).collect();
-        near.sort_unstable();
-        near.truncate(K);
-        near.into_iter().map(|(_, other)| other).collect()
+        let far = |n: u32| self.keys[n as usize].distance(target);
+        found.sort_unstable_by(|(one, n), (other, m)| {
+            (one ^ sought).cmp(&(other ^ sought)).then_with(|| far(*n).cmp(&far(*m)))
+        });
+        found.into_iter().take(K).map(|(_, other)| other).collect()
     }
 
-    /// Where in the order the ids stand that share exactly (`flipped`) or at least `bits` + 1 bits with `own`.
-    fn range(&self, own: u64, bits: u32, flipped: bool) -> &[(u64, u32)] {
-        let bit = 1_u64 << (63 - bits);
-        let low = (if flipped { own ^ bit } else { own }) & !(bit - 1);
-        let start = self.sorted.partition_point(|(key, _)| *key < low);
-        let end = start + self.sorted[start..].partition_point(|(key, _)| *key <= low | (bit - 1));
-        &self.sorted[start..end]
+    /// Whether there is anybody but node `n` who shares so many bits with it.
+    fn has_others(&self, n: u32, own: u64, bits: u32) -> bool {
+        self.by_key.alike(own, bits).iter().any(|(_, other)| *other != n)
     }
 
-    /// What stands in a bucket of server `n`.
-    fn bucket(&self, n: u32, own: u64, bits: u32, found: &mut Vec<u32>) {
-        let range = self.range(own, bits, true);
-        let near = range.len() <= 2 * K;
+    /// Who shares exactly so many bits with `own`.
+    fn subtree(&self, own: u64, bits: u32) -> &[(u64, u32)] {
+        self.by_key.alike(own ^ 1 << (63 - bits), bits + 1)
+    }
+
+    /// What stands in a bucket of server `n`: the first bits of each key, and whose it is.
+    fn bucket(&self, n: u32, own: u64, bits: u32, found: &mut Vec<(u64, u32)>) {
+        let all = self.subtree(own, bits);
+        let near = all.len() <= 2 * K;
         let keep = if near { self.keep_near } else { self.keep_far };
         let stands = |other: u32| {
             let chance = || unit(mix(&[self.seed, 11, n.into(), other.into()]));
             other != n && (self.is_up(other) || chance() < keep)
         };
         let before = found.len();
-        if range.len() <= K {
-            found.extend(range.iter().map(|(_, other)| *other).filter(|other| stands(*other)));
+        if all.len() <= K {
+            found.extend(all.iter().filter(|(_, other)| stands(*other)));
             return;
         }
+        let chances = mix(&[self.seed, 12, n.into(), bits.into()]);
         for draw in 0..MAX_DRAWS {
             if found.len() - before == K {
                 break;
             }
-            let at = mix(&[self.seed, 12, n.into(), bits.into(), draw]) % range.len() as u64;
-            let (_, other) = range[at as usize];
-            if stands(other) && !found[before..].contains(&other) {
-                found.push(other);
+            let drawn = all[(mix_in(chances, draw) % all.len() as u64) as usize];
+            if stands(drawn.1) && !found[before..].contains(&drawn) {
+                found.push(drawn);
             }
         }
     }
@@ -247,7 +258,16 @@ impl Population {
     ) -> Result<Response, Refused> {
         let closer = |population: &Self, key: &[u8]| -> Vec<PeerInfo> {
             let closest = population.closest(n, &Key::of(key));
-            closest.into_iter().map(|other| population.info(other)).filter(|peer| peer.id != *from).collect()
+            // All hashes are fetched at once: that is one wait for far memory, and not twenty.
+            let digests: Vec<[u8; 32]> = closest.iter().map(|other| population.digests[*other as usize]).collect();
+            let mut closer = Vec::with_capacity(K);
+            for (other, digest) in closest.into_iter().zip(&digests) {
+                let id = identity::of_digest(digest);
+                if id != *from {
+                    closer.push(PeerInfo { id, addresses: vec![identity::address(other)] });
+                }
+            }
+            closer
         };
         Ok(match request {
             Request::Ping => Response::Ping,
@@ -289,7 +309,11 @@ impl Population {
 }
 
 fn prefix(key: &Key) -> u64 {
-    let bytes = key.to_bytes();
+    first(&key.to_bytes())
+}
+
+/// The first 64 bits.
+fn first(bytes: &[u8; 32]) -> u64 {
     u64::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
 }
 
@@ -342,11 +366,11 @@ mod tests {
             for n in (0..population.len()).step_by(7) {
                 let own = prefix(&population.keys[n as usize]);
                 for bits in 0..14 {
-                    let near = usize::from(population.range(own, bits, true).len() <= 2 * K);
+                    let near = usize::from(population.subtree(own, bits).len() <= 2 * K);
                     let mut found = Vec::new();
                     population.bucket(n, own, bits, &mut found);
                     counts[near] += found.len();
-                    downs[near] += found.iter().filter(|other| !population.is_up(**other)).count();
+                    downs[near] += found.iter().filter(|(_, other)| !population.is_up(*other)).count();
                 }
             }
             let share = |near: usize| downs[near] as f64 / counts[near] as f64;

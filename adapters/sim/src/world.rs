@@ -4,7 +4,7 @@ mod classic;
 mod faults;
 mod network;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use ipns_core::store::{StoreError, Table, Write};
 use ipns_core::{Name, Now, Timestamp, Verified};
 
 use crate::classic::Finished;
-use crate::dice::{mix, unit};
+use crate::dice::{ByNumbers, mix, unit};
 use crate::host::{Asker, Did, Host, Hosts};
 use crate::identity;
 use crate::link::Links;
@@ -84,14 +84,15 @@ pub struct World {
     /// Nodes below its size are passive; those from there on are hosts.
     servers: Population,
     hosts: Hosts,
+    /// The hosts by their peer ids.
     by_peer: HashMap<PeerId, u32>,
     queue: Queue<What>,
     /// Since when a connection stands, which may be yet to come, and until when it does so if it is not used again.
-    open: BTreeMap<(u32, u32), Range<Duration>>,
+    open: HashMap<(u32, u32), Range<Duration>, ByNumbers>,
     /// Connections that have closed are forgotten when there are more than this.
     most_open: usize,
     /// Until when dials are under way that will fail.
-    vain: BTreeMap<(u32, u32), Duration>,
+    vain: HashMap<(u32, u32), Duration, ByNumbers>,
     told: Vec<Told>,
     finished: Vec<Finished>,
     /// How many operations classic clients have begun.
@@ -118,7 +119,6 @@ impl World {
     pub fn with_servers(seed: u64, links: Links, servers: &Servers) -> Self {
         let churn = servers.churn;
         let servers = Population::new(seed, servers);
-        let by_peer = (0..servers.len()).map(|n| (servers.info(n).id, n)).collect();
         let mut world = Self {
             seed,
             links,
@@ -126,11 +126,11 @@ impl World {
             now: Duration::ZERO,
             hosts: Hosts::after(servers.len()),
             servers,
-            by_peer,
+            by_peer: HashMap::new(),
             queue: Queue::new(),
-            open: BTreeMap::new(),
+            open: HashMap::default(),
             most_open: MIN_OPEN,
-            vain: BTreeMap::new(),
+            vain: HashMap::default(),
             told: Vec::new(),
             finished: Vec::new(),
             classic_ops: 0,
@@ -287,7 +287,7 @@ impl World {
     }
 
     fn note_dial(&mut self, n: u32, to: u32, sweeps: bool) {
-        if !self.is_passive(n) {
+        if !self.is_passive(n) && self.hosts[n].engine.is_some() {
             *self.hosts[n].did.dials.entry(to).or_default() += 1;
             self.hosts[n].did.sweeping += u64::from(sweeps);
         }
@@ -465,9 +465,10 @@ impl World {
                 Output::Event(event) => {
                     if let Some(witness) = &mut self.witness {
                         let wall = host.now(self.now).wall;
-                        let (hosts, by_peer, passive) = (&self.hosts, &self.by_peer, self.servers.len());
-                        let is_honest = |n: &u32| *n < passive || hosts[*n].liar.is_none();
-                        let honest = |peer: &PeerId| by_peer.get(peer).is_some_and(is_honest);
+                        let (hosts, by_peer, servers) = (&self.hosts, &self.by_peer, &self.servers);
+                        let is_honest = |n: &u32| hosts[*n].liar.is_none();
+                        let honest =
+                            |peer: &PeerId| by_peer.get(peer).is_some_and(is_honest) || servers.number(peer).is_some();
                         witness.told(n, life, wall, &event, honest);
                     }
                     self.told.push(Told { at: self.now, node: NodeId(n), event });

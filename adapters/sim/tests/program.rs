@@ -96,12 +96,13 @@ fn seeds_are_checked_and_replayed() {
 
 #[test]
 fn the_bench_says_what_it_took() {
-    let output = sim(&["bench", "--servers", "400"]);
+    let output = sim(&["bench", "--servers", "400", "--events", "20000"]);
     let told = text(&output.stdout);
-    assert!(
-        output.status.success() && told.contains(" bytes each") && told.contains(" events/s on one core"),
-        "{told}"
-    );
+    let [made, engines, alone, peak] = told.lines().collect::<Vec<_>>()[..] else { panic!("{output:?}") };
+    assert!(output.status.success() && made.contains(" bytes each") && peak.ends_with(" MB at the peak"), "{told}");
+    for (line, what) in [(engines, " events with engines in "), (alone, " events of the simulator alone in ")] {
+        assert!(line.contains(what) && line.contains(" events/s on one core, "), "{line}");
+    }
 }
 
 #[test]

@@ -23,10 +23,14 @@ pub enum Scope {
 
 /// Where `address` can be reached from, by its first host.
 pub fn scope(address: &Multiaddr) -> Scope {
-    if address.iter().any(|part| part == Protocol::P2pCircuit) {
-        return Scope::Relayed;
+    let mut host = None;
+    for part in address {
+        if part == Protocol::P2pCircuit {
+            return Scope::Relayed;
+        }
+        host = host.or_else(|| host_scope(&part));
     }
-    address.iter().find_map(|part| host_scope(&part)).unwrap_or(Scope::Private)
+    host.unwrap_or(Scope::Private)
 }
 
 fn host_scope(part: &Protocol<'_>) -> Option<Scope> {
@@ -114,38 +118,32 @@ pub const MAX_ADDRESS_BYTES: usize = 1024;
 
 /// The addresses of `peer` that are worth keeping: allowed, at most [`MAX_ADDRESSES`], each once, without the
 /// peer's own id at the end. One that ends in another peer's id is not this peer's and is dropped.
-pub(crate) fn tidy<'a>(
-    policy: AddressPolicy,
-    peer: &PeerId,
-    addresses: impl IntoIterator<Item = &'a Multiaddr>,
-) -> Vec<Multiaddr> {
-    let mut kept: Vec<Multiaddr> = Vec::new();
-    for address in addresses {
-        if kept.len() == MAX_ADDRESSES {
-            break;
-        }
-        if let Some(address) = bare(peer, address)
-            && policy.allows(&address)
-            && !kept.contains(&address)
-        {
-            kept.push(address);
+pub(crate) fn tidy(policy: AddressPolicy, peer: &PeerId, mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    let mut kept = 0;
+    for at in 0..addresses.len() {
+        let (before, rest) = addresses.split_at_mut(at);
+        let Some(address) = rest.first_mut().filter(|_| kept < MAX_ADDRESSES) else { break };
+        if bare(peer, address) && policy.allows(address) && !before[..kept].contains(address) {
+            addresses.swap(kept, at);
+            kept += 1;
         }
     }
-    kept
+    addresses.truncate(kept);
+    addresses
 }
 
-fn bare(peer: &PeerId, address: &Multiaddr) -> Option<Multiaddr> {
+/// Takes the peer's id off the end; returns whether an address of the peer is left.
+fn bare(peer: &PeerId, address: &mut Multiaddr) -> bool {
     if address.is_empty() || address.len() > MAX_ADDRESS_BYTES {
-        return None;
+        return false;
     }
-    let mut address = address.clone();
     if let Some(Protocol::P2p(named)) = address.iter().last() {
         if named != *peer {
-            return None;
+            return false;
         }
         address.pop();
     }
-    (!address.is_empty()).then_some(address)
+    !address.is_empty()
 }
 
 /// Peers of one group are likely in one hand: they count together in the routing table.
@@ -260,17 +258,17 @@ mod tests {
     fn foreign_and_doubled_addresses_are_dropped() {
         let (ours, theirs) = (peer(1), peer(2));
         let plain = address("/ip4/1.2.3.4/tcp/1");
-        let given = [
+        let given = vec![
             plain.clone(),
             plain.clone().with(Protocol::P2p(ours)),
             plain.clone().with(Protocol::P2p(theirs)),
             address("/ip4/10.0.0.1/tcp/1"),
             Multiaddr::empty(),
         ];
-        assert_eq!(tidy(AddressPolicy::Public, &ours, &given), std::slice::from_ref(&plain));
-        assert_eq!(tidy(AddressPolicy::Any, &ours, &given).len(), 2);
+        assert_eq!(tidy(AddressPolicy::Public, &ours, given.clone()), std::slice::from_ref(&plain));
+        assert_eq!(tidy(AddressPolicy::Any, &ours, given).len(), 2);
         let many: Vec<_> = (0..100).map(|port| address(&format!("/ip4/1.2.3.4/tcp/{port}"))).collect();
-        assert_eq!(tidy(AddressPolicy::Public, &ours, &many).len(), MAX_ADDRESSES);
+        assert_eq!(tidy(AddressPolicy::Public, &ours, many).len(), MAX_ADDRESSES);
     }
 
     #[test]

@@ -125,7 +125,8 @@ impl Book {
     ) -> Option<Key> {
         self.sample(took);
         let key = Key::of_peer(&info.id);
-        let mut known = self.take(&key).unwrap_or_else(|| Known::new(info.clone()));
+        let known = self.peers.entry(key).or_insert_with(|| Known::new(info.clone()));
+        self.worst.remove(&rank(&key, known));
         let before = known.info.addresses.len();
         known.rtt = Some(Rtt::update(known.rtt, took));
         if known.failures > 0 && !info.addresses.is_empty() {
@@ -139,7 +140,7 @@ impl Book {
             known.noted = Some(now);
             self.unsaved.insert(key, info.id);
         }
-        self.put(key, known);
+        self.worst.insert(rank(&key, known));
         if self.peers.len() <= self.capacity {
             return None;
         }
@@ -231,9 +232,9 @@ impl Book {
         self.unseen += 1;
         if self.unseen >= SAMPLES_A_ROUND {
             self.unseen = 0;
-            let mut sorted: Vec<_> = self.samples.iter().copied().collect();
-            sorted.sort_unstable();
-            self.patience = sorted.get(sorted.len() * 95 / 100).copied().unwrap_or(FIRST_PATIENCE);
+            let mut samples: Vec<_> = self.samples.iter().copied().collect();
+            let at = samples.len() * 95 / 100;
+            self.patience = *samples.select_nth_unstable(at).1;
         }
     }
 }

@@ -162,8 +162,13 @@ impl Crawl {
         self.how.coverage == Coverage::All
     }
 
+    /// Whether a crawl is under way.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running
+    }
+
     /// Whether anything is ever crawled.
-    fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         match self.how.coverage {
             Coverage::Table => false,
             Coverage::Regions => !self.regions.is_empty(),

@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 /// The bits of a key, and the longest common prefix of two.
 pub(crate) const BITS: u32 = 256;
 
+/// No peer id is longer: a multihash of 64 bytes behind a code and a length.
+const MAX_PEER_ID_BYTES: usize = 10 + 2 + 64;
+
 /// A 256-bit number: the bytes of a digest in big-endian order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Bits {
@@ -62,7 +65,11 @@ impl Key {
 
     /// The place of a peer.
     pub fn of_peer(peer: &PeerId) -> Self {
-        Self::of(&peer.to_bytes())
+        let mut bytes = [0; MAX_PEER_ID_BYTES];
+        match peer.as_ref().write(&mut bytes[..]) {
+            Ok(len) => Self::of(&bytes[..len]),
+            Err(_) => Self::of(&peer.to_bytes()),
+        }
     }
 
     /// A place that is already hashed, such as [`Name::dht_id`](crate::Name::dht_id).

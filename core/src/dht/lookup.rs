@@ -138,7 +138,7 @@ impl Lookup {
             answered: 0,
         };
         for seed in seeds {
-            lookup.add(seed, None);
+            lookup.add(&seed, None);
         }
         lookup
     }
@@ -206,7 +206,7 @@ impl Lookup {
     pub(crate) fn look_beyond(&mut self, around: impl IntoIterator<Item = Lead>) {
         self.beyond = true;
         self.widen();
-        around.into_iter().for_each(|lead| self.add(lead, None));
+        around.into_iter().for_each(|lead| self.add(&lead, None));
     }
 
     /// Whether it looks beyond a crowd.
@@ -228,7 +228,7 @@ impl Lookup {
         };
         for lead in closer.iter().take(MAX_PEERS) {
             if !lead.info.addresses.is_empty() {
-                self.add(lead.clone(), Some(distance));
+                self.add(lead, Some(distance));
             }
         }
     }
@@ -302,23 +302,26 @@ impl Lookup {
 
     /// The peers that something for the k nearest is to be sent to now: the k nearest that are not dead or slow once
     /// they are known, and before that those who are surely among them.
-    pub(crate) fn targets(&self) -> Vec<PeerInfo> {
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &PeerInfo> {
+        self.sought().map(|candidate| &candidate.info)
+    }
+
+    /// Those of them that have not been asked anything.
+    pub(crate) fn unasked_targets(&self) -> impl Iterator<Item = &PeerInfo> {
+        self.sought().filter(|candidate| candidate.state == State::Heard).map(|candidate| &candidate.info)
+    }
+
+    fn sought(&self) -> impl Iterator<Item = &Candidate> {
         let nearest = self.nearest();
         let sure = match self.knows_nearest() {
             true => None,
             false => Some(self.radius(SURELY_NEAR)),
         };
-        let fits = |distance: &Distance| match sure {
+        let fits = move |distance: &Distance| match sure {
             None => true,
             Some(radius) => radius.is_some_and(|radius| *distance <= radius),
         };
-        nearest.filter(|(distance, _)| fits(distance)).map(|(_, candidate)| candidate.info.clone()).collect()
-    }
-
-    /// Whether the peer has been asked something.
-    pub(crate) fn is_asked(&self, peer: &PeerId) -> bool {
-        let known = self.candidates.get(&Key::of_peer(peer).distance(&self.target));
-        known.is_some_and(|candidate| candidate.state != State::Heard)
+        nearest.filter(move |(distance, _)| fits(distance)).map(|(_, candidate)| candidate)
     }
 
     /// Whether the peer has been asked and its answer is still to come.
@@ -368,7 +371,7 @@ impl Lookup {
         answered.take(self.params.k).map(|candidate| candidate.info.clone()).collect()
     }
 
-    fn add(&mut self, lead: Lead, teller: Option<Distance>) {
+    fn add(&mut self, lead: &Lead, teller: Option<Distance>) {
         let Lead { key, info, round_trip } = lead;
         let distance = key.distance(&self.target);
         if info.id == self.local || teller == Some(distance) {
@@ -383,7 +386,14 @@ impl Lookup {
         let round_trip = round_trip.unwrap_or(ROUND_TRIP_UNKNOWN);
         self.candidates.insert(
             distance,
-            Candidate { info, round_trip, state: State::Heard, teller, doubted: false, groups: BTreeSet::new() },
+            Candidate {
+                info: info.clone(),
+                round_trip,
+                state: State::Heard,
+                teller,
+                doubted: false,
+                groups: BTreeSet::new(),
+            },
         );
         self.heard += 1;
         if self.heard > MAX_HEARD * self.params.k {
@@ -629,7 +639,7 @@ mod tests {
         assert!(!lookup.knows_nearest());
         lookup.answered(&near[3].id, &leads);
         assert!(lookup.knows_nearest());
-        assert_eq!(lookup.targets(), near[..20]);
+        assert!(lookup.targets().eq(&near[..20]));
         // A nearer one that was not known before is a target all the same.
         lookup.failed(&near[4].id);
         assert_eq!(lookup.targets().last(), Some(&near[20]));

@@ -351,6 +351,16 @@ impl Response {
             Self::PutValue { .. } | Self::AddProvider | Self::Ping => &[],
         }
     }
+
+    /// The same for whoever needs nothing else of them.
+    pub(crate) fn take_closer(&mut self) -> Vec<PeerInfo> {
+        match self {
+            Self::FindNode { closer } | Self::GetValue { closer, .. } | Self::GetProviders { closer, .. } => {
+                core::mem::take(closer)
+            }
+            Self::PutValue { .. } | Self::AddProvider | Self::Ping => Vec::new(),
+        }
+    }
 }
 
 /// The fields of a message that mean anything to us.

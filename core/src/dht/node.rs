@@ -175,7 +175,7 @@ impl Dht {
     /// More peers to join through. Joining begins at once unless the node has joined; [`Event::Health`] tells of it.
     pub fn bootstrap(&mut self, now: Now, seeds: Vec<PeerInfo>) {
         let now = self.tick(now);
-        let mut seeds: Vec<_> = seeds.iter().map(|seed| self.peers.tidy(seed)).collect();
+        let mut seeds: Vec<_> = seeds.into_iter().map(|seed| self.peers.tidy(seed)).collect();
         seeds.retain(|seed| seed.id != self.local.id);
         self.bootstrap.add_seeds(now.monotonic, seeds);
         self.settle(now);
@@ -189,7 +189,7 @@ impl Dht {
     /// Our own addresses, for those who look for us and for what we provide. Those that this DHT does not allow are
     /// left out.
     pub fn set_addresses(&mut self, addresses: Vec<Multiaddr>) {
-        self.local = self.peers.tidy(&PeerInfo { id: self.local.id, addresses });
+        self.local = self.peers.tidy(PeerInfo { id: self.local.id, addresses });
     }
 
     /// Whether others can reach us. Under [`Mode::Auto`] it decides whether we serve; [`Event::Serving`] tells of it.
@@ -250,7 +250,7 @@ impl Dht {
             Some(Kept::Value { key, value, received }) => self.server.load_value(now, key, value, received),
             Some(Kept::Provider { key, provider, received }) => self.server.load_provider(now, key, provider, received),
             Some(Kept::Peer { peer, answered }) => {
-                let peer = self.peers.tidy(&peer);
+                let peer = self.peers.tidy(peer);
                 if peer.id != self.local.id && self.config.addresses.allows_server(&peer.addresses) {
                     let age = now.wall.saturating_since(answered);
                     let fresh_until = now.monotonic + self.crawl.interval().saturating_sub(age);
@@ -454,7 +454,7 @@ impl Dht {
 
     fn finish_rpc(&mut self, now: Now, pending: Pending<Purpose>, result: Result<Response, RpcError>) {
         let Pending { peer, request, sent, purpose, .. } = pending;
-        let result = result.and_then(|response| match request.is_answered_by(&response) {
+        let mut result = result.and_then(|response| match request.is_answered_by(&response) {
             true => Ok(response),
             false => Err(RpcError::Malformed),
         });
@@ -471,11 +471,12 @@ impl Dht {
         match purpose {
             Purpose::Check => self.checking = self.checking.saturating_sub(1),
             Purpose::Crawl(step) => {
-                self.on_crawled(now, step, &peer.id, result.as_ref().map(|answer| answer.closer()).ok());
+                let named = result.as_mut().map(Response::take_closer).unwrap_or_default();
+                self.on_crawled(now, step, &peer.id, named);
             }
             Purpose::Sweep(area) => {
-                if let Ok(answer) = &result {
-                    let leads = self.peers.leads(now.monotonic, answer.closer());
+                if let Ok(answer) = &mut result {
+                    let leads = self.peers.leads(now.monotonic, answer.take_closer());
                     let named = leads.into_iter().map(|lead| (lead.key, lead.info));
                     self.sweep.answered(area, peer, named);
                 }
@@ -487,7 +488,7 @@ impl Dht {
                 self.outputs.push_back(Output::Event(Event::Closed { query }));
             }
             Purpose::Query(query, role) => {
-                let named = result.as_ref().map(|answer| answer.closer()).unwrap_or_default();
+                let named = result.as_mut().map(Response::take_closer).unwrap_or_default();
                 let leads = self.peers.leads(now.monotonic, named);
                 let groups = if self.config.diversity { self.peers.groups(&peer) } else { BTreeSet::new() };
                 let result = result.map(|answer| self.with_allowed_providers(answer));
@@ -506,7 +507,7 @@ impl Dht {
 
     fn with_allowed_providers(&self, mut answer: Response) -> Response {
         if let Response::GetProviders { providers, .. } = &mut answer {
-            *providers = self.peers.providers(providers);
+            *providers = self.peers.providers(core::mem::take(providers));
         }
         answer
     }

@@ -98,20 +98,22 @@ impl Peers {
     }
 
     /// The peer with those of its addresses that this DHT allows.
-    pub(crate) fn tidy(&self, peer: &PeerInfo) -> PeerInfo {
-        PeerInfo { id: peer.id, addresses: tidy(self.policy, &peer.id, &peer.addresses) }
+    pub(crate) fn tidy(&self, peer: PeerInfo) -> PeerInfo {
+        PeerInfo { addresses: tidy(self.policy, &peer.id, peer.addresses), ..peer }
     }
 
     /// What to make of the peers that another one names: behind the addresses at which we met them those that are
     /// told, as far as they are allowed. Those that are known to be absent are left out.
-    pub(crate) fn leads(&self, now: Duration, named: &[PeerInfo]) -> Vec<Lead> {
-        let named = named.iter().take(MAX_PEERS).map(|peer| (Key::of_peer(&peer.id), peer));
+    pub(crate) fn leads(&self, now: Duration, named: Vec<PeerInfo>) -> Vec<Lead> {
+        let named = named.into_iter().take(MAX_PEERS).map(|peer| (Key::of_peer(&peer.id), peer));
         let there = named.filter(|(key, _)| self.absent.get(key).is_none_or(|until| *until <= now));
-        let lead = |(key, peer): (Key, &PeerInfo)| {
+        let lead = |(key, peer): (Key, PeerInfo)| {
             let mut lead = self.lead(key, peer.id);
-            match lead.info.addresses.is_empty() {
-                true => lead.info.addresses = self.tidy(peer).addresses,
-                false => lead.info.add_addresses(&self.tidy(peer).addresses),
+            // Most are named at the addresses at which we met them.
+            if lead.info.addresses.is_empty() {
+                lead.info.addresses = self.tidy(peer).addresses;
+            } else if !peer.addresses.iter().all(|address| lead.info.addresses.contains(address)) {
+                lead.info.add_addresses(&self.tidy(peer).addresses);
             }
             lead
         };
@@ -119,13 +121,13 @@ impl Peers {
     }
 
     /// Providers as another peer names them, at the addresses that are allowed.
-    pub(crate) fn providers(&self, named: &[PeerInfo]) -> Vec<PeerInfo> {
-        let provider = |peer: &PeerInfo| {
+    pub(crate) fn providers(&self, named: Vec<PeerInfo>) -> Vec<PeerInfo> {
+        let provider = |peer: PeerInfo| {
             let mut provider = PeerInfo { id: peer.id, addresses: self.addresses(&peer.id) };
             provider.add_addresses(&self.tidy(peer).addresses);
             provider
         };
-        named.iter().take(MAX_PEERS).map(provider).collect()
+        named.into_iter().take(MAX_PEERS).map(provider).collect()
     }
 
     fn lead(&self, key: Key, id: PeerId) -> Lead {
@@ -143,7 +145,7 @@ impl Peers {
 
     /// A peer told that it serves nobody, and where it listens. The one that told it longest ago makes room.
     pub(crate) fn met_client(&mut self, peer: &PeerInfo) {
-        let addresses = self.tidy(peer).addresses;
+        let addresses = self.tidy(peer.clone()).addresses;
         self.clients.remove(&peer.id);
         if addresses.is_empty() {
             return;
@@ -166,7 +168,8 @@ impl Peers {
         self.is_there(&key);
         self.book.answered(now, peer, took, |key| self.table.contains(key));
         self.table.answered(now, &key);
-        if proven && self.table.offer(now, peer.id, groups(&addresses, self.asn.as_ref())) == Offer::Added {
+        let newcomer = proven && !self.table.contains(&key);
+        if newcomer && self.table.offer(now, peer.id, groups(&addresses, self.asn.as_ref())) == Offer::Added {
             tracing::trace!(peer = %peer.id, table = self.table.len(), "a server entered the routing table");
         }
     }
@@ -318,11 +321,11 @@ mod tests {
         for (policy, expected) in [(AddressPolicy::Public, 1), (AddressPolicy::Any, 2)] {
             let mut peers = peers(policy);
             peers.met(NOW, &info(1), NOW, true);
-            let tidied = peers.tidy(&private(2));
+            let tidied = peers.tidy(private(2));
             peers.met(NOW, &tidied, NOW, true);
             peers.met(NOW, &info(0), NOW, true);
             assert_eq!((peers.table.len(), peers.book.len()), (expected, expected));
-            assert_eq!(peers.leads(NOW, &[private(3)])[0].info.addresses.len(), expected - 1);
+            assert_eq!(peers.leads(NOW, vec![private(3)])[0].info.addresses.len(), expected - 1);
         }
     }
 
@@ -356,7 +359,7 @@ mod tests {
     #[test]
     fn who_was_not_there_is_not_asked_again_soon() {
         let mut peers = peers(AddressPolicy::Any);
-        let named = |peers: &Peers, now| peers.leads(now, &[info(1), info(2)]).len();
+        let named = |peers: &Peers, now| peers.leads(now, vec![info(1), info(2)]).len();
         peers.missed(NOW, &peer(1), false);
         assert_eq!(named(&peers, NOW), 2, "our own link is what may be down");
         peers.missed(NOW, &peer(1), true);

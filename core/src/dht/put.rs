@@ -73,7 +73,7 @@ impl Fanout {
     /// Sends `request` to each of `to` once. A success needs `need` acks, or all of them where there are fewer peers.
     pub(crate) fn new(request: Request, to: Vec<PeerInfo>, need: usize) -> Self {
         let mut fanout = Self::open(request, need);
-        to.into_iter().for_each(|peer| fanout.add(peer));
+        to.into_iter().for_each(|peer| fanout.add(&peer));
         fanout.close();
         fanout
     }
@@ -94,10 +94,10 @@ impl Fanout {
     }
 
     /// Sends it to this peer too, unless it was sent it already, or too many were.
-    pub(crate) fn add(&mut self, peer: PeerInfo) {
+    pub(crate) fn add(&mut self, peer: &PeerInfo) {
         if self.sent.len() < MAX_TARGETS && self.sent.insert(peer.id) {
             self.waiting.insert(peer.id);
-            self.to_send.push(peer);
+            self.to_send.push(peer.clone());
         }
     }
 

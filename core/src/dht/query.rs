@@ -252,11 +252,11 @@ impl Query {
             && context.now < self.deadline
         {
             loop {
-                walk.lookup.targets().into_iter().for_each(|peer| send.add(peer));
+                walk.lookup.targets().for_each(|peer| send.add(peer));
                 let knows_nearest = walk.lookup.knows_nearest();
                 self.out += usize::from(knows_nearest && walk.sees_crowd(actions));
                 if walk.lookup.looks_beyond() {
-                    send.needs(walk.lookup.targets().len().div_ceil(2));
+                    send.needs(walk.lookup.targets().count().div_ceil(2));
                 }
                 match knows_nearest && !walk.explores() {
                     true => send.close(),

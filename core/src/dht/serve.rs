@@ -74,10 +74,10 @@ impl Server {
                 Response::PutValue { record }
             }
             Request::AddProvider { key, providers } => {
-                let named = providers.iter().find(|provider| provider.id == from.id);
+                let named = providers.into_iter().find(|provider| provider.id == from.id);
                 let mut provider = peers.tidy(named.ok_or(Refused::NotTheProvider)?);
                 if provider.addresses.is_empty() {
-                    provider = peers.tidy(from);
+                    provider = peers.tidy(from.clone());
                 }
                 let gone = self.providers.add(now.monotonic, Duration::ZERO, key.clone(), provider.clone())?;
                 writes.extend(gone.map(|gone| drop_provider(self.tag, &gone.key, &gone.peer)));

@@ -296,6 +296,10 @@ impl Table {
 
     /// The member of a full bucket that a newcomer may replace: the most suspected one.
     fn suspect_in(&self, prefix: u32) -> Option<Key> {
+        // Mostly nobody is, and every newcomer asks.
+        if self.live == self.entries.len() {
+            return None;
+        }
         let members = &self.buckets.get(&prefix)?.members;
         let failures = |key: &Key| self.entries.get(key).map_or(0, |entry| entry.failures);
         members.iter().copied().filter(|key| failures(key) >= SUSPECT).max_by_key(failures)

@@ -41,7 +41,7 @@ impl Dht {
     /// search, or remembered from before a restart. It is asked before it enters the routing table.
     pub fn add_peer(&mut self, now: Now, peer: &PeerInfo) {
         let now = self.tick(now);
-        let peer = self.peers.tidy(peer);
+        let peer = self.peers.tidy(peer.clone());
         if !self.config.addresses.allows_server(&peer.addresses) {
             return;
         }
@@ -174,7 +174,7 @@ impl Dht {
     /// Whether this node knows its place in the network, and how large that is.
     pub(super) fn may_crawl(&self) -> bool {
         let joined = self.bootstrap.standing(self.peers.table.live()) == Standing::Joined;
-        joined && self.size.estimate(self.clock).is_some()
+        self.crawl.is_on() && joined && self.size.estimate(self.clock).is_some()
     }
 
     /// The servers around this key are wanted known from now on, if such regions are.
@@ -185,15 +185,18 @@ impl Dht {
     }
 
     /// A server that was asked by a crawl named these, or did not answer.
-    pub(super) fn on_crawled(&mut self, now: Now, step: Step, peer: &PeerId, named: Option<&[PeerInfo]>) {
+    pub(super) fn on_crawled(&mut self, now: Now, step: Step, peer: &PeerId, named: Vec<PeerInfo>) {
         self.crawl.settled(step, &Key::of_peer(peer));
-        for Lead { key, info, .. } in self.peers.leads(now.monotonic, named.unwrap_or_default()) {
+        for Lead { key, info, .. } in self.peers.leads(now.monotonic, named) {
             self.crawl.hear(key, info);
         }
     }
 
     /// Begins a crawl when it is time, and asks the next.
     fn crawl_on(&mut self, now: Now) {
+        if !self.crawl.is_on() && !self.crawl.is_running() {
+            return;
+        }
         let size = self.size.estimate(now.monotonic);
         if let Some(size) = size.filter(|_| self.crawl.is_due(now.monotonic, self.may_crawl())) {
             let known = self.peers.book.iter().map(|(key, known)| (*key, known.info.clone()));
@@ -242,10 +245,10 @@ impl Dht {
         if self.save.is_none() && self.peers.book.has_unsaved() {
             self.save = Some(now.monotonic + SAVE_AFTER);
         }
-        let health = self.health();
-        if health.standing != self.standing {
-            self.standing = health.standing;
-            self.outputs.push_back(Output::Event(Event::Health(health)));
+        let standing = self.bootstrap.standing(self.peers.table.live());
+        if standing != self.standing {
+            self.standing = standing;
+            self.outputs.push_back(Output::Event(Event::Health(self.health())));
         }
     }
 

@@ -172,9 +172,9 @@ impl Walk {
 
     /// Connects to those that something will be sent to when this walk is over, while it still goes on.
     pub(super) fn expect(&mut self, actions: &mut Vec<Action>) {
-        for peer in self.lookup.targets() {
-            if self.expected.len() < MAX_EXPECTED && !self.lookup.is_asked(&peer.id) && self.expected.insert(peer.id) {
-                actions.push(Action::Connect(peer));
+        for peer in self.lookup.unasked_targets() {
+            if self.expected.len() < MAX_EXPECTED && self.expected.insert(peer.id) {
+                actions.push(Action::Connect(peer.clone()));
             }
         }
     }

@@ -9,22 +9,44 @@ use ipns_core::{Name, Now, Verified};
 
 use super::{NodeId, What, World};
 use crate::classic::{Classic, Client, Finished, Output, Start};
+use crate::dice::mix;
 use crate::host::{Asker, Host};
 use crate::identity;
+use crate::walker::Walker;
 
 impl World {
     /// Adds a classic client of the passive servers. Nobody can dial it, and it starts with full routing tables.
     pub fn add_classic(&mut self, classic: Classic) -> NodeId {
+        let n = self.add_client();
+        self.hosts[n].kind = Some(classic);
+        self.start(n);
+        NodeId(n)
+    }
+
+    /// Adds a client that walks to random keys, so many at a time, as long as the world goes on: it does next to nothing
+    /// itself, and shows how fast the world is. It cannot be restarted.
+    pub fn add_walker(&mut self, walks: usize) -> NodeId {
+        let n = self.add_client();
+        let entrances = self.known(n, &Key::of(&n.to_be_bytes()));
+        self.hosts[n].classic = Some(Box::new(Walker::new(mix(&[self.seed, 15, n.into()]), walks, entrances)));
+        self.drain_classic(n);
+        NodeId(n)
+    }
+
+    fn add_client(&mut self) -> u32 {
         let n = self.nodes();
         let peer = identity::peer(n);
         let dht = dht::Config { protocol: self.servers.protocol.clone(), ..dht::Config::public(peer) };
         let config = Config { routers: vec![Router::dht("dht", dht)], ..Config::default() };
-        let mut host = Host::new(peer, identity::address(n), false, config);
-        host.kind = Some(classic);
-        self.hosts.add(host);
+        self.hosts.add(Host::new(peer, identity::address(n), false, config));
         self.by_peer.insert(peer, n);
-        self.start(n);
-        NodeId(n)
+        n
+    }
+
+    /// What a full routing table of a node has nearest to a key.
+    fn known(&self, n: u32, target: &Key) -> Vec<PeerInfo> {
+        let known = self.servers.closest_of(n, &Key::of_peer(&identity::peer(n)), target);
+        known.into_iter().map(|other| self.servers.info(other)).collect()
     }
 
     /// Has a classic client publish a record; the number of the operation.
@@ -46,9 +68,7 @@ impl World {
 
     fn classic_begin(&mut self, node: NodeId, name: &Name, begin: impl FnOnce(&mut dyn Client, Now, Start)) -> u64 {
         let n = node.0;
-        let target = Key::of(&name.routing_key());
-        let known = self.servers.closest_of(n, &Key::of_peer(&identity::peer(n)), &target);
-        let known = known.into_iter().map(|other| self.servers.info(other)).collect();
+        let known = self.known(n, &Key::of(&name.routing_key()));
         self.classic_ops += 1;
         let op = self.classic_ops;
         let host = &mut self.hosts[n];

@@ -9,6 +9,7 @@ use ipns_core::routing::{NetCommand, NetEvent, RouterId};
 use super::{MIN_OPEN, NodeId, What, World};
 use crate::dice::unit;
 use crate::host::{Asker, Host};
+use crate::servers::Population;
 
 impl World {
     pub(super) fn on_command(&mut self, n: u32, command: NetCommand) {
@@ -31,7 +32,7 @@ impl World {
             }
             NetCommand::Connect { peer, addresses } => {
                 self.note(&[9, n.into(), addresses.len() as u64]);
-                let to = self.by_peer.get(&peer).copied();
+                let to = self.number(&peer);
                 let there = |to: &u32| self.is_up(NodeId(*to)) && self.is_at(*to, &addresses) && !self.is_cut(n, *to);
                 if let Some(to) = to.filter(there) {
                     self.connect(n, to, false);
@@ -66,8 +67,7 @@ impl World {
                     host.serves.push(router);
                 }
                 // Whoever is connected is told (identify push).
-                let connected: Vec<u32> = self.connected(n).collect();
-                for other in connected {
+                for other in self.connected(n) {
                     let at = self.now + self.one_way(n, other);
                     self.queue.push(at, What::Connected(n, other));
                 }
@@ -119,11 +119,12 @@ impl World {
         timeout: Duration,
     ) -> Option<Duration> {
         let n = asker.node;
-        let to = self.by_peer.get(&peer).copied();
+        let to = self.number(&peer);
         let to = to.filter(|to| !self.is_cut(n, *to));
         let open = to.is_some_and(|to| self.is_open(n, to));
         let dialled = to.filter(|to| self.is_up(NodeId(*to)) && (open || self.is_at(*to, addresses)));
-        let sweeps = matches!(request, Request::PutValue { .. }) || request.key()[..] == peer.to_bytes();
+        let names = |key: &[u8]| key.ends_with(peer.as_ref().digest()) && key == peer.to_bytes();
+        let sweeps = matches!(request, Request::PutValue { .. }) || names(request.key());
         if asker.counted {
             let traffic = &mut self.counted.1;
             match dialled {
@@ -155,9 +156,14 @@ impl World {
     /// Whether a node can be dialled at one of these addresses.
     fn is_at(&self, n: u32, addresses: &[Multiaddr]) -> bool {
         match self.is_passive(n) {
-            true => addresses.contains(self.servers.address(n)),
+            true => addresses.iter().any(|address| Population::is_at(n, address)),
             false => self.hosts[n].reachable && addresses.contains(&self.hosts[n].address),
         }
+    }
+
+    /// The node that has this peer id.
+    fn number(&self, peer: &PeerId) -> Option<u32> {
+        self.servers.number(peer).or_else(|| self.by_peer.get(peer).copied())
     }
 
     pub(super) fn is_passive(&self, n: u32) -> bool {
@@ -235,7 +241,8 @@ impl World {
             return;
         }
         for (from, to) in [(a, b), (b, a)] {
-            if !self.is_passive(to) {
+            // Classic clients have no use for it.
+            if !self.is_passive(to) && self.hosts[to].engine.is_some() {
                 let event = self.identify(from, to);
                 self.input(to, Input::Net(event));
             }
@@ -261,12 +268,16 @@ impl World {
         self.open.get(&(a.min(b), a.max(b))).is_some_and(|connection| connection.end > self.now)
     }
 
-    pub(super) fn connected(&self, n: u32) -> impl Iterator<Item = u32> + '_ {
+    /// Whom a node is connected to, in the order of their ids.
+    fn connected(&self, n: u32) -> Vec<u32> {
         let open = self.open.iter().filter(|(_, connection)| connection.contains(&self.now));
-        open.filter_map(move |((a, b), _)| match n {
+        let others = open.filter_map(|((a, b), _)| match n {
             n if n == *a => Some(*b),
             n if n == *b => Some(*a),
             _ => None,
-        })
+        });
+        let mut connected: Vec<u32> = others.collect();
+        connected.sort_unstable();
+        connected
     }
 }
