@@ -162,7 +162,8 @@ fn act(engine: &mut Engine, now: &mut Now, open: &mut Open, choices: &mut Choice
     match choices.byte() % 23 {
         0 => {
             let mut what = Publish::new(choices.of(&world.keys).public_key(), "/ipfs/bafkqaaa".parse().unwrap());
-            what.allow_offline = choices.byte() % 2 == 0;
+            let how = choices.byte();
+            (what.allow_offline, what.new_key) = (how % 2 == 0, how % 4 < 2);
             open.ops.push(engine.publish(*now, what));
         }
         1 => {

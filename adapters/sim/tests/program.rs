@@ -47,6 +47,18 @@ fn what_is_compared_is_measured_and_the_same_each_time() {
 }
 
 #[test]
+fn a_key_that_may_have_been_used_is_read_for_before_it_is_published_with() {
+    let publish = |flags: &[&str]| {
+        let output = sim(&[&SMALL[..], &["--strategies", "ipns-warm", "--json"], flags].concat());
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let row = &report["rows"][0];
+        [row["publish"]["p50"].as_f64().unwrap(), row["update"]["p50"].as_f64().unwrap()]
+    };
+    let ([new, update], [used, _]) = (publish(&[]), publish(&["--used-keys"]));
+    assert!(new < 1.2 * update && used > 1.3 * new, "{new} {update} {used}");
+}
+
+#[test]
 fn a_table_has_a_line_for_each_strategy_and_a_plot_a_curve() {
     let folder = tempfile::tempdir().unwrap();
     let svg = folder.path().join("curves.svg");

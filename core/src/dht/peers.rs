@@ -180,7 +180,7 @@ impl Peers {
         if fault {
             self.book.failed(&key);
             if self.book.get(&key).is_none_or(|known| known.failures >= FAILURES_OF_ABSENT) {
-                self.is_absent(now, key);
+                self.note_absent(now, key);
             }
         }
         let spare = self.table.failed(now, &key, fault)?;
@@ -195,7 +195,7 @@ impl Peers {
         }
     }
 
-    fn is_absent(&mut self, now: Duration, key: Key) {
+    fn note_absent(&mut self, now: Duration, key: Key) {
         self.is_there(&key);
         if self.absent.len() >= MAX_ABSENT
             && let Some((_, first)) = self.absences.pop_first()

@@ -107,7 +107,7 @@ impl Fanout {
     }
 
     /// The peer turned out not to be there before it was, or could have been, sent anything.
-    pub(crate) fn is_absent(&mut self, peer: &PeerId) {
+    pub(crate) fn note_absent(&mut self, peer: &PeerId) {
         if self.sent.contains(peer) {
             self.absent.insert(*peer);
         }

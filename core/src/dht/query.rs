@@ -160,7 +160,7 @@ impl Query {
                     actions.push(Action::Tell(Event::Receipt { query, peer: *peer, outcome }));
                     if let (Outcome::Failed(_), Some(walk)) = (outcome, &mut self.walk) {
                         if walk.lookup.awaits(peer) {
-                            send.is_absent(peer);
+                            send.note_absent(peer);
                         }
                         walk.lookup.unreached(peer, false);
                     }
@@ -188,7 +188,7 @@ impl Query {
             return;
         };
         if let (Some(send), Err(_)) = (&mut self.send, answer.result) {
-            send.is_absent(answer.peer);
+            send.note_absent(answer.peer);
         }
         self.out += walk.on_answer(context, self.id, self.stage == Stage::Done, answer, actions);
     }
@@ -199,7 +199,7 @@ impl Query {
             match role {
                 Role::Walk => {
                     walk.lookup.slow(peer);
-                    self.send.iter_mut().for_each(|send| send.is_absent(peer));
+                    self.send.iter_mut().for_each(|send| send.note_absent(peer));
                 }
                 // Enough have taken it, and all that should have it were sent it: who takes long is waited for.
                 Role::Send if self.stage == Stage::Done && self.send.as_ref().is_some_and(Fanout::is_closed) => return,

@@ -23,8 +23,8 @@
 //! The way of one publish (`publish.rs`): wait for earlier ones of the name, read the newest record from the store and
 //! all routers, choose the sequence above it, sign, have it stored, put it to every router, count who took it. A DHT
 //! reads by [`Dht::walk`](crate::dht::Dht::walk), and puts to the peers which that found. Whoever made the last record of
-//! the name does not wait for the read: the record is made and put meanwhile, and once more, with a higher sequence, if
-//! the read shows another publisher's that is not older.
+//! the name, or its key just now, does not wait for the read: the record is made and put meanwhile, and once more, with a
+//! higher sequence, if the read shows another publisher's that is not older.
 //!
 //! Names stay alive by themselves: each own and each followed name has its turn once an interval (`keep.rs`), when it is
 //! signed anew if it is time for that, and sent (`keeping.rs`). A DHT explores a region of its key space once for all

@@ -20,7 +20,8 @@
 //!   less work than this engine does, and what applications of libp2p-kad do today.
 //!
 //! All join through the same servers and then look up the same random keys: routing tables, and what each knows of round
-//! trips and of dead peers, are warm. Names are fresh: no record is known to anyone, until, with `--updates`, each is
+//! trips and of dead peers, are warm. Names are fresh: keys were made just now, as this engine is told
+//! ([`new_key`](ipns_core::engine::Publish::new_key)), and no record is known to anyone, until, with `--updates`, each is
 //! published once more. Operations run one at a time, and the next begins when nothing of the last is under way.
 //! Connections are as each side has kept them, or, with `--cold`, all closed before each operation, as it is in a network
 //! of thousands where hardly any server has been met of late. A network of a few hundred is small: routing tables know
