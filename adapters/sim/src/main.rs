@@ -8,6 +8,10 @@ use clap::{Parser, Subcommand};
 
 use program::{bench, check, compare, keep, scenario};
 
+/// Answers of twenty peers are made and dropped all the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A deterministic world for IPNS: the engine of production among thousands of simulated DHT servers.
 #[derive(Parser)]
 #[command(version)]

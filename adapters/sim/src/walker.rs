@@ -1,17 +1,22 @@
-//! The least that can ask: a client that walks through the DHT for ever and keeps nothing. What a world with nobody else
-//! in it can do is what the simulator can do.
+//! The least that can ask: a client that walks through the DHT for ever, sends a record to some of those it finds, and
+//! keeps nothing. What a world with nobody else in it can do is what the simulator can do.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ipns_core::dht::{PeerInfo, Request, Response, RpcError, RpcId};
-use ipns_core::{Name, Now, Verified};
+use ipns_core::dht::{PeerInfo, Request, Response, RpcError, RpcId, ValueRecord};
+use ipns_core::key::{KeyType, SecretKey, Signer};
+use ipns_core::record::RecordBuilder;
+use ipns_core::{Name, Now, Timestamp, Verified};
 
 use crate::classic::{Ask, Client, Output, Start};
 use crate::dice::mix;
 
 /// A walk takes so many steps, each to the nearest peer that the last one named: enough for some hundred thousand.
 const STEPS: u32 = 4;
+/// So many peers are sent a record at the end of a walk: for each walk as large a part of the questions as where names
+/// are published, updated and resolved, each once.
+const SENT: usize = 3;
 /// How long it waits for a connection.
 const DIAL: Duration = Duration::from_secs(5);
 /// How long it waits for an answer.
@@ -28,6 +33,7 @@ struct Walk {
 #[derive(Debug)]
 pub(crate) struct Walker {
     seed: u64,
+    record: ValueRecord,
     /// Where walks begin that cannot go on from somebody else.
     entrances: Vec<PeerInfo>,
     walks: Vec<Walk>,
@@ -39,8 +45,9 @@ pub(crate) struct Walker {
 impl Walker {
     /// So many walks at once, which begin at these peers.
     pub(crate) fn new(seed: u64, walks: usize, entrances: Vec<PeerInfo>) -> Self {
+        let record = record(seed);
         let none = Walk { key: Vec::new(), steps: 0, out: RpcId(0) };
-        let mut walker = Self { seed, entrances, walks: vec![none; walks], asked: 0, asks: VecDeque::new() };
+        let mut walker = Self { seed, record, entrances, walks: vec![none; walks], asked: 0, asks: VecDeque::new() };
         (0..walks).for_each(|at| walker.begin(at, Vec::new()));
         walker
     }
@@ -59,15 +66,32 @@ impl Walker {
     }
 
     fn step(&mut self, at: usize, peer: PeerInfo) {
+        let request = Request::FindNode { key: self.walks[at].key.clone().into() };
+        self.walks[at].steps += 1;
+        self.walks[at].out = self.ask(at, peer, request);
+    }
+
+    fn ask(&mut self, at: usize, peer: PeerInfo, request: Request) -> RpcId {
         // The number of a question tells whose it is.
         let id = RpcId(self.asked * self.walks.len() as u64 + at as u64);
         self.asked += 1;
-        let walk = &mut self.walks[at];
-        walk.out = id;
-        walk.steps += 1;
-        let request = Request::FindNode { key: walk.key.clone().into() };
         self.asks.push_back(Ask { id, peer, request, dial: DIAL, timeout: TIMEOUT });
+        id
     }
+}
+
+/// A record that no server finds a fault with.
+fn record(seed: u64) -> ValueRecord {
+    let bytes = std::array::from_fn(|at| mix(&[seed, at as u64]) as u8);
+    let (value, eol) = ("/ipfs/bafkqaaa".parse(), Timestamp::from_unix_nanos(4_000_000_000_000_000_000));
+    let made = || -> Result<ValueRecord, Box<dyn std::error::Error>> {
+        let key = SecretKey::generate(KeyType::Ed25519, bytes, 0)?;
+        let record = RecordBuilder::new(value?, 0, eol).sign(&key)?;
+        let key = key.public_key().to_name().routing_key().into();
+        Ok(ValueRecord { key, value: record.as_bytes().clone(), received: None })
+    };
+    #[expect(clippy::expect_used, reason = "any 32 bytes are an Ed25519 key, and the value and its end are valid")]
+    made().expect("a record")
 }
 
 impl Client for Walker {
@@ -89,7 +113,12 @@ impl Client for Walker {
         };
         match named.first() {
             Some(nearest) if self.walks[at].steps < STEPS => self.step(at, nearest.clone()),
-            _ => self.begin(at, named),
+            _ => {
+                for peer in named.iter().take(SENT) {
+                    self.ask(at, peer.clone(), Request::PutValue { record: self.record.clone() });
+                }
+                self.begin(at, named);
+            }
         }
     }
 

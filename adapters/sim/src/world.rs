@@ -59,14 +59,14 @@ pub struct Traffic {
 
 enum What {
     /// Something reaches a node in this life of it.
-    Input(u32, u32, Input),
+    Input(u32, u32, Box<Input>),
     /// The disk has done what it was told.
     Disk(u32, u32, StoreCommand),
     /// A question reaches a node.
     Ask {
         to: u32,
         asker: Asker,
-        request: Request,
+        request: Box<Request>,
     },
     /// A connection has come about: each side tells the other what it is.
     Connected(u32, u32),
@@ -395,7 +395,7 @@ impl World {
         match what {
             What::Input(n, life, input) if self.hosts[n].life == life => {
                 self.note(&[1, n.into()]);
-                self.input(n, input);
+                self.input(n, *input);
             }
             What::Disk(n, life, StoreCommand { id, action }) if self.hosts[n].life == life => {
                 let writes = match (&action, &self.witness) {
@@ -417,7 +417,7 @@ impl World {
                     self.input(n, Input::Tick);
                 }
             }
-            What::Ask { to, asker, request } => self.on_ask(to, asker, request),
+            What::Ask { to, asker, request } => self.on_ask(to, asker, *request),
             What::Connected(a, b) => self.on_connected(a, b),
             What::Leave(n) => self.on_leave(n),
             What::Input(..) | What::Disk(..) | What::Wake(..) => {}
@@ -487,7 +487,7 @@ impl World {
 
     fn later(&mut self, n: u32, delay: Duration, input: Input) {
         let life = self.hosts[n].life;
-        self.queue.push(self.now + delay, What::Input(n, life, input));
+        self.queue.push(self.now + delay, What::Input(n, life, Box::new(input)));
     }
 
     fn one_way(&mut self, a: u32, b: u32) -> Duration {

@@ -149,7 +149,7 @@ impl World {
             return Some(stands);
         }
         let at = stands + self.one_way(n, to);
-        self.queue.push(at, What::Ask { to, asker, request });
+        self.queue.push(at, What::Ask { to, asker, request: Box::new(request) });
         Some(stands)
     }
 
@@ -233,7 +233,7 @@ impl World {
     pub(super) fn respond(&mut self, asker: Asker, delay: Duration, result: Result<Response, RpcError>) {
         let Asker { node, life, router, id, .. } = asker;
         let input = Input::Net(NetEvent::Response { router, id, result });
-        self.queue.push(self.now + delay, What::Input(node, life, input));
+        self.queue.push(self.now + delay, What::Input(node, life, Box::new(input)));
     }
 
     pub(super) fn on_connected(&mut self, a: u32, b: u32) {
