@@ -58,10 +58,10 @@ impl Links {
         self.median.mul_f64(abroad * libm::exp(self.sigma * normal(pair)))
     }
 
-    /// How long one message takes, one way.
-    pub(crate) fn one_way(&self, seed: u64, a: u32, b: u32, chance: u64) -> Duration {
+    /// How long one message takes, one way, where this is the round trip.
+    pub(crate) fn one_way(&self, round_trip: Duration, chance: u64) -> Duration {
         let jitter = 1.0 + self.jitter * (2.0 * unit(chance) - 1.0);
-        self.round_trip(seed, a, b).mul_f64(jitter / 2.0)
+        round_trip.mul_f64(jitter / 2.0)
     }
 
     pub(crate) fn service_time(&self, chance: u64) -> Duration {

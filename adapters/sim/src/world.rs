@@ -28,6 +28,9 @@ use crate::witness::Witness;
 /// How long a signature takes.
 const SIGNING: Duration = Duration::from_micros(50);
 
+/// So many round trips are remembered: more than there are questions out.
+const LAST_TRIPS: usize = 1024;
+
 /// So many connections are never worth a sweep.
 const MIN_OPEN: usize = 4096;
 
@@ -61,7 +64,7 @@ enum What {
     /// Something reaches a node in this life of it.
     Input(u32, u32, Box<Input>),
     /// The disk has done what it was told.
-    Disk(u32, u32, StoreCommand),
+    Disk(u32, u32, Box<StoreCommand>),
     /// A question reaches a node.
     Ask {
         to: u32,
@@ -91,6 +94,8 @@ pub struct World {
     open: HashMap<(u32, u32), Range<Duration>, ByNumbers>,
     /// Connections that have closed are forgotten when there are more than this.
     most_open: usize,
+    /// Round trips that were looked up lately, by a hash of who is at their ends.
+    trips: Vec<((u32, u32), Duration)>,
     /// Until when dials are under way that will fail.
     vain: HashMap<(u32, u32), Duration, ByNumbers>,
     told: Vec<Told>,
@@ -130,6 +135,7 @@ impl World {
             queue: Queue::new(),
             open: HashMap::default(),
             most_open: MIN_OPEN,
+            trips: Vec::new(),
             vain: HashMap::default(),
             told: Vec::new(),
             finished: Vec::new(),
@@ -174,6 +180,7 @@ impl World {
 
     /// The links, to be changed while the world goes on.
     pub fn links(&mut self) -> &mut Links {
+        self.trips.clear();
         &mut self.links
     }
 
@@ -397,7 +404,8 @@ impl World {
                 self.note(&[1, n.into()]);
                 self.input(n, *input);
             }
-            What::Disk(n, life, StoreCommand { id, action }) if self.hosts[n].life == life => {
+            What::Disk(n, life, command) if self.hosts[n].life == life => {
+                let StoreCommand { id, action } = *command;
                 let writes = match (&action, &self.witness) {
                     (StoreAction::Commit(writes), Some(_)) if !self.hosts[n].keys.is_empty() => writes.clone(),
                     _ => Vec::new(),
@@ -445,7 +453,7 @@ impl World {
                 Output::Net(command) => self.on_command(n, command),
                 Output::Store(command) => {
                     let at = host.disk.done_at(self.now, &command.action);
-                    self.queue.push(at, What::Disk(n, life, command));
+                    self.queue.push(at, What::Disk(n, life, Box::new(command)));
                 }
                 Output::Sign { id, name, message } => {
                     let missing = || SignError { reason: format!("no key for {name}") };
@@ -492,7 +500,21 @@ impl World {
 
     fn one_way(&mut self, a: u32, b: u32) -> Duration {
         let chance = self.chance();
-        self.links.one_way(self.seed, a, b, chance)
+        let round_trip = self.round_trip(a, b);
+        self.links.one_way(round_trip, chance)
+    }
+
+    /// The round trip between two nodes. It is needed several times in a row, and takes three transcendental functions.
+    fn round_trip(&mut self, a: u32, b: u32) -> Duration {
+        let pair = (a.min(b), a.max(b));
+        let at = mix(&[pair.0.into(), pair.1.into()]) as usize % LAST_TRIPS;
+        if self.trips.is_empty() {
+            self.trips = vec![((u32::MAX, u32::MAX), Duration::ZERO); LAST_TRIPS];
+        }
+        if self.trips[at].0 != pair {
+            self.trips[at] = (pair, self.links.round_trip(self.seed, a, b));
+        }
+        self.trips[at].1
     }
 
     fn is_lost(&mut self) -> bool {

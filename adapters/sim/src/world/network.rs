@@ -93,7 +93,7 @@ impl World {
         let stands = match self.open.get(&pair).filter(|connection| connection.end > self.now) {
             Some(connection) => connection.start.max(self.now),
             None => {
-                let round_trip = self.links.round_trip(self.seed, n, to);
+                let round_trip = self.round_trip(n, to);
                 let stands = self.now + round_trip.mul_f64(self.links.connect_round_trips);
                 self.queue.push(stands + round_trip / 2, What::Connected(n, to));
                 self.note_dial(n, to, sweeps);
@@ -121,8 +121,8 @@ impl World {
         let n = asker.node;
         let to = self.number(&peer);
         let to = to.filter(|to| !self.is_cut(n, *to));
-        let open = to.is_some_and(|to| self.is_open(n, to));
-        let dialled = to.filter(|to| self.is_up(NodeId(*to)) && (open || self.is_at(*to, addresses)));
+        let can_be_asked = |to: &u32| self.is_at(*to, addresses) || self.is_open(n, *to);
+        let dialled = to.filter(|to| self.is_up(NodeId(*to)) && can_be_asked(to));
         let names = |key: &[u8]| key.ends_with(peer.as_ref().digest()) && key == peer.to_bytes();
         let sweeps = matches!(request, Request::PutValue { .. }) || names(request.key());
         if asker.counted {
