@@ -76,7 +76,7 @@ impl<I> Drop for Guard<I> {
 
 impl Handle {
     /// Lets the node sign with a key, and publishes `value` under its name with the node's defaults. The first record of a
-    /// key that was made just now takes half of the time if that is [said](Publish::new_key), with
+    /// key that was made just now need not wait for the network to be read if that is [said](Publish::new_key), with
     /// [`publish`](Self::publish).
     ///
     /// # Errors

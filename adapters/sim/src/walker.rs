@@ -14,8 +14,8 @@ use crate::dice::mix;
 
 /// A walk takes so many steps, each to the nearest peer that the last one named: enough for some hundred thousand.
 const STEPS: u32 = 4;
-/// So many peers are sent a record at the end of a walk: for each walk as large a part of the questions as where names
-/// are published, updated and resolved, each once.
+/// So many peers are sent a record at the end of a walk: as large a part of all questions as where each name is published,
+/// updated and resolved once.
 const SENT: usize = 3;
 /// How long it waits for a connection.
 const DIAL: Duration = Duration::from_secs(5);
@@ -95,7 +95,7 @@ fn record(seed: u64) -> ValueRecord {
 }
 
 impl Client for Walker {
-    /// It does nothing but walk.
+    /// Nobody tells it what to do.
     fn publish(&mut self, _: Now, _: Start, _: Verified) {}
 
     fn resolve(&mut self, _: Now, _: Start, _: Name) {}

@@ -158,7 +158,8 @@ impl Publishing {
         self.sign(cx, sequence)
     }
 
-    /// Our last record of the name and the sequence after it, if the network need not be read before that is used.
+    /// Our last record of the name, which a new key has not, and the next sequence, if the network need not be read before
+    /// that is used.
     fn next_of_own(&self, cx: &Context) -> Option<(Option<Verified>, u64)> {
         let What::Make(publish) = &self.what else { return None };
         let chosen = publish.sequence.is_some() || publish.if_sequence.is_some();

@@ -10,9 +10,9 @@ use ipns_sim::{Links, Servers};
 use super::plot;
 use super::row::{HEAD, Row};
 
-/// How many of the nearest have lost a record, if it is not said. It is the one number about which nothing is published
-/// that fits all of today's names: their age. With 4, what `go-classic` does is what was worked out for it, 39 to 41
-/// RPCs and 5.8 s where a tenth is dead; with 3, half of its reads find a 17th record and half wait for the dead.
+/// How many of the nearest have lost a record, if it is not said: how old today's names are is not published. With 4,
+/// `go-classic` does what a model of it does where a tenth is dead, 39 to 41 RPCs and 5.8 s (where a quarter is, it takes
+/// 6.4 s, and 10.2 in the model); with 3, half of its reads find a 17th record and half wait for the dead.
 pub(crate) const LOST: usize = 4;
 
 #[derive(clap::Args)]
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', default_values = Strategy::ALL.map(Strategy::label), value_parser = strategy)]
     strategies: Vec<Strategy>,
     /// How many of the 20 nearest servers have lost a record when it is resolved: on the public DHT, 3 in the first hour
-    /// and 5 in ten. With 4, `go-classic` takes as long as it was found to
+    /// and 5 in ten. With 4, `go-classic` takes as long as in a model of it
     #[arg(long, default_value_t = LOST)]
     lost: usize,
     /// Have engines publish with keys that somebody may have used before: they read the network first
