@@ -74,7 +74,7 @@ pub struct Publish {
     /// What to do about a foreign record.
     pub on_conflict: OnConflict,
     /// Whether the key was made just now, so that nobody has a record of it that this node's store does not know. Its first
-    /// record need not wait for the network to be read then: as much sooner is it there. If somebody has
+    /// record need not wait for the network to be read then. If somebody has
     /// published with it all the same, the first record is followed by one with a higher sequence, as any other; but for
     /// that moment one sequence may have stood for two values. `false` is never wrong.
     pub new_key: bool,
