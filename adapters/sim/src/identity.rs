@@ -20,6 +20,12 @@ pub(crate) fn of_digest(digest: &[u8; 32]) -> PeerId {
     hash.and_then(|hash| PeerId::from_multihash(hash).ok()).expect("a peer id")
 }
 
+/// What a peer id is the hash of, if it is one.
+pub(crate) fn digest_of(peer: &PeerId) -> Option<&[u8; 32]> {
+    let hash = peer.as_ref();
+    (hash.code() == SHA2_256).then(|| hash.digest().try_into().ok()).flatten()
+}
+
 /// The peer id of a node.
 pub(crate) fn peer(n: u32) -> PeerId {
     of_digest(&digest(n))
@@ -38,6 +44,14 @@ pub(crate) fn address_bytes(n: u32) -> [u8; 8] {
     [4, a as u8, b as u8, c as u8, d as u8, 6, high, low]
 }
 
+/// Whose address this is, if it is one of a node.
+pub(crate) fn number_at(address: &Multiaddr) -> Option<u32> {
+    let bytes: [u8; 8] = address.as_ref().try_into().ok()?;
+    let [_, a, b, c, d, ..] = bytes.map(u32::from);
+    let n = a.checked_sub(11)? + 89 * (b + 256 * (c + 256 * d.checked_sub(1)?));
+    (address_bytes(n) == bytes).then_some(n)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +60,15 @@ mod tests {
     fn an_address_is_what_its_bytes_say() {
         assert_eq!(address(0).to_string(), "/ip4/11.0.0.1/tcp/4001");
         assert_eq!(address(89 * 256 * 256 + 89 * 258 + 3).to_string(), "/ip4/14.2.1.2/tcp/4001");
+    }
+
+    #[test]
+    fn an_address_tells_whose_it_is() {
+        for n in [0, 88, 89, 23_000, 89 * 256 * 256 - 1, 89 * 256 * 256 + 89 * 258 + 3] {
+            assert_eq!(number_at(&address(n)), Some(n));
+        }
+        for other in ["/ip4/11.0.0.0/tcp/4001", "/ip4/10.0.0.1/tcp/4001", "/ip4/11.0.0.1/tcp/4002", "/ip4/11.0.0.1"] {
+            assert_eq!(number_at(&other.parse().unwrap()), None, "{other}");
+        }
     }
 }

@@ -7,10 +7,11 @@ use std::time::Duration;
 /// Events by their time; those of one moment in the order in which they were put in.
 #[derive(Debug)]
 pub(crate) struct Queue<E> {
-    heap: BinaryHeap<Reverse<(Duration, u64, usize)>>,
+    /// Nanoseconds, the place in the order of those of one moment, and the slot.
+    heap: BinaryHeap<Reverse<(u64, u64, u32)>>,
     /// What is in the heap is small and ordered; the events stay where they are.
     slots: Vec<Option<E>>,
-    free: Vec<usize>,
+    free: Vec<u32>,
     sequence: u64,
 }
 
@@ -23,27 +24,32 @@ impl<E> Queue<E> {
         self.sequence += 1;
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.slots[slot] = Some(event);
+                self.slots[slot as usize] = Some(event);
                 slot
             }
             None => {
                 self.slots.push(Some(event));
-                self.slots.len() - 1
+                self.slots.len() as u32 - 1
             }
         };
-        self.heap.push(Reverse((at, self.sequence, slot)));
+        self.heap.push(Reverse((nanos(at), self.sequence, slot)));
     }
 
     pub(crate) fn next_time(&self) -> Option<Duration> {
-        self.heap.peek().map(|Reverse((at, ..))| *at)
+        self.heap.peek().map(|Reverse((at, ..))| Duration::from_nanos(*at))
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Duration, E)> {
         let Reverse((at, _, slot)) = self.heap.pop()?;
-        let event = self.slots[slot].take()?;
+        let event = self.slots[slot as usize].take()?;
         self.free.push(slot);
-        Some((at, event))
+        Some((Duration::from_nanos(at), event))
     }
+}
+
+/// What is later than 584 years is never.
+fn nanos(at: Duration) -> u64 {
+    u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -157,11 +157,15 @@ impl Population {
         PeerInfo { id: identity::of_digest(&self.digests[n as usize]), addresses: vec![identity::address(n)] }
     }
 
-    /// The server that has this peer id.
-    pub(crate) fn number(&self, peer: &PeerId) -> Option<u32> {
-        let digest: &[u8; 32] = peer.as_ref().digest().try_into().ok()?;
+    /// The server that has this peer id. Its own address among these tells it without a search.
+    pub(crate) fn number(&self, peer: &PeerId, addresses: &[Multiaddr]) -> Option<u32> {
+        let digest = identity::digest_of(peer)?;
+        let mut told = addresses.iter().filter_map(identity::number_at);
+        if let Some(n) = told.find(|n| self.digests.get(*n as usize) == Some(digest)) {
+            return Some(n);
+        }
         let mut alike = self.by_digest.alike(first(digest), u64::BITS).iter().map(|(_, n)| *n);
-        alike.find(|n| identity::of_digest(&self.digests[*n as usize]) == *peer)
+        alike.find(|n| self.digests[*n as usize] == *digest)
     }
 
     /// Every server that is up, nearest to `target` first: what a lookup should find.
@@ -236,13 +240,17 @@ impl Population {
             return;
         }
         let chances = mix(&[self.seed, 12, n.into(), bits.into()]);
-        for draw in 0..MAX_DRAWS {
-            if found.len() - before == K {
-                break;
-            }
-            let drawn = all[(mix_in(chances, draw) % all.len() as u64) as usize];
-            if stands(drawn.1) && !found[before..].contains(&drawn) {
-                found.push(drawn);
+        for first in (0..MAX_DRAWS).step_by(K) {
+            // All of a bucket are fetched before any is looked at: that is one wait for far memory, and not twenty.
+            let draw = |at: usize| all[(mix_in(chances, first + at as u64) % all.len() as u64) as usize];
+            let drawn: [(u64, u32); K] = std::array::from_fn(draw);
+            for drawn in drawn {
+                if found.len() - before == K {
+                    return;
+                }
+                if stands(drawn.1) && !found[before..].contains(&drawn) {
+                    found.push(drawn);
+                }
             }
         }
     }
@@ -256,14 +264,15 @@ impl Population {
         from: &PeerId,
         request: Request,
     ) -> Result<Response, Refused> {
+        let asker = identity::digest_of(from);
         let closer = |population: &Self, key: &[u8]| -> Vec<PeerInfo> {
             let closest = population.closest(n, &Key::of(key));
             // All hashes are fetched at once: that is one wait for far memory, and not twenty.
             let digests: Vec<[u8; 32]> = closest.iter().map(|other| population.digests[*other as usize]).collect();
             let mut closer = Vec::with_capacity(K);
             for (other, digest) in closest.into_iter().zip(&digests) {
-                let id = identity::of_digest(digest);
-                if id != *from {
+                if Some(digest) != asker {
+                    let id = identity::of_digest(digest);
                     closer.push(PeerInfo { id, addresses: vec![identity::address(other)] });
                 }
             }

@@ -475,8 +475,9 @@ impl World {
                         let wall = host.now(self.now).wall;
                         let (hosts, by_peer, servers) = (&self.hosts, &self.by_peer, &self.servers);
                         let is_honest = |n: &u32| hosts[*n].liar.is_none();
-                        let honest =
-                            |peer: &PeerId| by_peer.get(peer).is_some_and(is_honest) || servers.number(peer).is_some();
+                        let honest = |peer: &PeerId| {
+                            by_peer.get(peer).is_some_and(is_honest) || servers.number(peer, &[]).is_some()
+                        };
                         witness.told(n, life, wall, &event, honest);
                     }
                     self.told.push(Told { at: self.now, node: NodeId(n), event });

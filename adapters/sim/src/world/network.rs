@@ -32,7 +32,7 @@ impl World {
             }
             NetCommand::Connect { peer, addresses } => {
                 self.note(&[9, n.into(), addresses.len() as u64]);
-                let to = self.number(&peer);
+                let to = self.number(&peer, &addresses);
                 let there = |to: &u32| self.is_up(NodeId(*to)) && self.is_at(*to, &addresses) && !self.is_cut(n, *to);
                 if let Some(to) = to.filter(there) {
                     self.connect(n, to, false);
@@ -119,7 +119,7 @@ impl World {
         timeout: Duration,
     ) -> Option<Duration> {
         let n = asker.node;
-        let to = self.number(&peer);
+        let to = self.number(&peer, addresses);
         let to = to.filter(|to| !self.is_cut(n, *to));
         let can_be_asked = |to: &u32| self.is_at(*to, addresses) || self.is_open(n, *to);
         let dialled = to.filter(|to| self.is_up(NodeId(*to)) && can_be_asked(to));
@@ -161,9 +161,9 @@ impl World {
         }
     }
 
-    /// The node that has this peer id.
-    fn number(&self, peer: &PeerId) -> Option<u32> {
-        self.servers.number(peer).or_else(|| self.by_peer.get(peer).copied())
+    /// The node that has this peer id, which is at some of these addresses, or was.
+    fn number(&self, peer: &PeerId, addresses: &[Multiaddr]) -> Option<u32> {
+        self.servers.number(peer, addresses).or_else(|| self.by_peer.get(peer).copied())
     }
 
     pub(super) fn is_passive(&self, n: u32) -> bool {
