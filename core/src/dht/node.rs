@@ -80,7 +80,8 @@ pub struct Dht {
     pub(super) sweep: Sweep,
     pub(super) bootstrap: Bootstrap,
     pub(super) rpcs: Rpcs<Purpose>,
-    pub(super) queries: BTreeMap<QueryId, Query>,
+    /// Boxed: a query is taken out whenever it acts, and is large.
+    pub(super) queries: BTreeMap<QueryId, Box<Query>>,
     pub(super) deadlines: BTreeSet<(Duration, QueryId)>,
     pub(super) next_query: u64,
     lookups: u64,
@@ -374,7 +375,7 @@ impl Dht {
 
     pub(super) fn begin_query(&mut self, now: Now, id: QueryId, query: Query) {
         self.deadlines.extend(query.next_timeout().map(|at| (at, id)));
-        self.queries.insert(id, query);
+        self.queries.insert(id, Box::new(query));
         self.run(now, id, |query, context, actions| query.advance(context, actions));
     }
 

@@ -162,7 +162,7 @@ impl Dht {
         let (k, size) = (self.config.params().k, self.size.estimate(now.monotonic));
         for (query, record) in records {
             let Some(record) = record else {
-                let target = self.queries.get(&query).and_then(Query::target);
+                let target = self.queries.get(&query).and_then(|query| query.target());
                 let around = target.map(|target| self.sweep.nearest_in(area, &target, k, size));
                 self.found_around(now, query, around.unwrap_or_default());
                 continue;

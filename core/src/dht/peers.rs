@@ -105,6 +105,7 @@ impl Peers {
     /// What to make of the peers that another one names: behind the addresses at which we met them those that are
     /// told, as far as they are allowed. Those that are known to be absent are left out.
     pub(crate) fn leads(&self, now: Duration, named: Vec<PeerInfo>) -> Vec<Lead> {
+        let mut leads = Vec::with_capacity(named.len().min(MAX_PEERS));
         let named = named.into_iter().take(MAX_PEERS).map(|peer| (Key::of_peer(&peer.id), peer));
         let there = named.filter(|(key, _)| self.absent.get(key).is_none_or(|until| *until <= now));
         let lead = |(key, peer): (Key, PeerInfo)| {
@@ -117,7 +118,8 @@ impl Peers {
             }
             lead
         };
-        there.map(lead).collect()
+        leads.extend(there.map(lead));
+        leads
     }
 
     /// Providers as another peer names them, at the addresses that are allowed.
