@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 
 /// One call to one router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct CallId(u64);
+pub(crate) struct CallId(pub(crate) u64);
 
 /// One HTTP exchange, to be answered with [`Input::Http`](crate::engine::Input::Http).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

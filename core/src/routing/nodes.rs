@@ -490,8 +490,8 @@ fn is_last(event: &Event) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dht::testing::{START, address, peer};
-    use crate::dht::{Config, Mode};
+    use crate::dht::testing::{Publisher, START, address, peer};
+    use crate::dht::{Config, Mode, Request, Response};
     use rand_chacha::rand_core::SeedableRng;
 
     const PROTOCOLS: [&str; 2] = ["/one/kad/1.0.0", "/other/kad/1.0.0"];
@@ -528,6 +528,49 @@ mod tests {
     fn a_client_asks_while_it_loads() {
         let mut nodes = nodes(Mode::Client);
         assert!(commands(&mut nodes).iter().any(|command| matches!(command, NetCommand::Ask { .. })));
+    }
+
+    /// Has the only peer of the first DHT answer, as one that keeps nothing and knows nobody. Returns what it was asked, and
+    /// which calls have ended.
+    fn answered(nodes: &mut Nodes) -> (Vec<Request>, Vec<CallId>) {
+        let (mut asked, mut ended) = (Vec::new(), Vec::new());
+        while let Some(output) = nodes.poll_output() {
+            match output {
+                NodeOutput::Net(NetCommand::Ask { router: RouterId(0), id, request, .. }) => {
+                    asked.push(request.clone());
+                    let response = match request {
+                        Request::GetValue { .. } => Response::GetValue { record: None, closer: Vec::new() },
+                        Request::PutValue { record } => Response::PutValue { record },
+                        _ => Response::FindNode { closer: Vec::new() },
+                    };
+                    nodes.on_net(START, NetEvent::Response { router: RouterId(0), id, result: Ok(response) });
+                }
+                NodeOutput::Call(call, CallUpdate::Ended(_)) => ended.push(call),
+                _ => {}
+            }
+        }
+        (asked, ended)
+    }
+
+    #[test]
+    fn of_a_read_and_a_put_that_share_a_walk_each_can_be_given_up() {
+        let (read, sent, router) = (CallId(1), CallId(2), RouterId(0));
+        let record = Publisher::new(1).record(1, 3600);
+        for (given_up, left) in [(read, sent), (sent, read)] {
+            let mut nodes = nodes(Mode::Client);
+            answered(&mut nodes);
+            nodes.start(START, read, router, Operation::Get { name: *record.name() }, Depth::Walk);
+            nodes.start(START, sent, router, Operation::Put { record: record.clone() }, Depth::Usual);
+            nodes.cancel(given_up);
+            let (asked, ended) = answered(&mut nodes);
+            assert_eq!(ended, [left]);
+            assert!(asked.iter().any(|request| matches!(request, Request::GetValue { .. })), "{asked:?}");
+            let puts = asked.iter().filter(|request| matches!(request, Request::PutValue { .. })).count();
+            assert_eq!(puts, usize::from(left == sent), "{asked:?}");
+            let node = &nodes.nodes[&router];
+            assert!(node.askers.is_empty() && node.puts.is_empty());
+            assert_eq!((node.dht.usage().queries, node.dht.sending()), (0, 0));
+        }
     }
 
     #[test]
