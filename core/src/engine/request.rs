@@ -48,7 +48,9 @@ pub enum OnConflict {
 ///
 /// The network is read on the way, and nothing is told before that is over. The first record of a name here, unless it is
 /// that of a [new key](Self::new_key), and one with a `sequence` or `if_sequence`, is not sent before either; any other is
-/// sent meanwhile: to a DHT at once, to another router when it has answered.
+/// sent meanwhile: to a DHT at once, to another router when it has answered. A foreign record of the very same sequence
+/// that ends earlier is not seen then if every peer that is read gets ours first. Whoever cannot have that asks for
+/// [`OnConflict::Fail`].
 #[derive(Debug, Clone)]
 pub struct Publish {
     /// The public key; the engine asks for signatures with [`Output::Sign`](super::Output::Sign).
@@ -74,9 +76,9 @@ pub struct Publish {
     /// What to do about a foreign record.
     pub on_conflict: OnConflict,
     /// Whether the key was made just now, so that nobody has a record of it that this node's store does not know. Its first
-    /// record need not wait for the network to be read then. If somebody has
-    /// published with it all the same, the first record is followed by one with a higher sequence, as any other; but for
-    /// that moment one sequence may have stood for two values. `false` is never wrong.
+    /// record need not wait for the network to be read then. If somebody has published with it all the same, the first
+    /// record is followed by one with a higher sequence, as any other; but for that moment one sequence may have stood for
+    /// two values. `false` is never wrong.
     pub new_key: bool,
 }
 
