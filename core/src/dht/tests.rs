@@ -363,6 +363,34 @@ fn a_crowd_about_a_name_neither_swallows_nor_hides_it() {
     }
 }
 
+/// Colluders who are spread over the network as its servers are: no crowd shows, and none of them names anybody honest.
+#[test]
+fn colluders_on_every_path_lead_nobody_astray() {
+    for (every, honest) in [(4, 12), (2, 7)] {
+        let mut world = measured(5);
+        let colludes = |node: &usize| *node >= 2 && node.is_multiple_of(every);
+        let fellows: std::rc::Rc<[PeerInfo]> = (0..400).filter(colludes).map(info).collect();
+        for node in (0..400).filter(colludes) {
+            world.nodes[node].behaviour = Behaviour::Colludes(fellows.clone());
+        }
+        // It knew nobody before, and meets as many of them as of the others.
+        let newcomer = world.add(Config { seeds: vec![info(1)], ..config() });
+        world.run_for(120 * SECOND);
+        for (publisher, node) in [(Publisher::new(100), 0), (Publisher::new(101), newcomer)] {
+            let record = publisher.record(1, LIFETIME);
+            put(&mut world, node, &record);
+            world.run_for(30 * SECOND);
+            let kept = holders(&world, &record);
+            assert!(kept >= honest, "{kept} hold it where one in {every} colludes");
+            for node in [1, 101, 203, newcomer] {
+                let (best, freshness, cost) = get(&mut world, node, publisher.name(), Until::Probable(1e-3));
+                assert_eq!(best.as_ref(), Some(&record), "{every} {node} {freshness:?}");
+                assert!(cost.took < 3 * SECOND, "{cost:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_around_a_crowd_is_explored_once_for_all_who_ask_soon() {
     let mut world = measured(5);
