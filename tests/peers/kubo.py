@@ -7,7 +7,7 @@
 Prints {"addr":…} for each, then {"ready":true}; lives until stdin closes or SIGTERM.
 Reads commands from stdin, {"id":…,"cmd":…,…} a line, and answers each with a line of that id (README.md).
 """
-import argparse, base64, ctypes, hashlib, json, os, platform, shutil, socket, subprocess, sys, tempfile, threading, zipfile
+import argparse, base64, ctypes, hashlib, json, os, platform, random, shutil, socket, subprocess, sys, tempfile, threading, zipfile
 
 from harness import fail, say, serve, wait
 from records import BASE58, digits, draft, ed25519_public, fields, from_cbor, name_of, routing_key
@@ -165,8 +165,15 @@ class Kubo:
 
 
 def free_ports(count):
-    """Ports of loopback that nobody uses: all are held until the last is found."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    """Ports of loopback that nobody uses, and that nobody gets who asks for any port before Kubo listens there."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
+        given = int(file.read().split()[0])
+    own, held = range(10_000, given if given > 20_000 else 65_536), []
+    while len(held) < count:
+        try:
+            held.append(socket.create_server(("127.0.0.1", random.choice(own))))
+        except OSError:
+            pass  # in use
     ports = [one.getsockname()[1] for one in held]
     for one in held:
         one.close()
