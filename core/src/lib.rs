@@ -16,8 +16,9 @@
 //! A floor uses only those below it. [`Record`] is parsed, [`Verified`] is verified for a name, and only the latter is
 //! ever returned, stored, served or compared.
 //!
-//! To run an engine on an async runtime, see the crates `ipns-driver`, `ipns-tokio`, `ipns-smol` and `ipns-async-std`; to carry what its DHT nodes say
-//! over libp2p, `ipns-libp2p`; to run many engines in virtual time, `ipns-sim`. To verify a record you have:
+//! To run an engine on an async runtime, see the crates `ipns-driver`, `ipns-tokio`, `ipns-smol` and `ipns-async-std`;
+//! to carry what its DHT nodes say over libp2p, `ipns-libp2p`; to run many engines in virtual time, `ipns-sim`. To verify
+//! a record you have:
 //!
 //! ```
 //! use ipns_core::record::Checks;

@@ -165,7 +165,8 @@ class Kubo:
 
 
 def free_ports(count):
-    """Ports of loopback that nobody uses, and that nobody gets who asks for any port before Kubo listens there."""
+    """Ports of loopback that nobody uses, and that nobody gets who asks for any port before Kubo listens there. Where the
+    system gives away nearly all ports, another may still come first."""
     with open("/proc/sys/net/ipv4/ip_local_port_range") as file:
         given = int(file.read().split()[0])
     own, held = range(10_000, given if given > 20_000 else 65_536), []

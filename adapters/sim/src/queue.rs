@@ -47,7 +47,7 @@ impl<E> Queue<E> {
     }
 }
 
-/// What is later than 584 years is never.
+/// What is later than 584 years comes then.
 fn nanos(at: Duration) -> u64 {
     u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -67,5 +67,9 @@ mod tests {
         assert_eq!(order, "abcde");
         queue.push(Duration::ZERO, 'x');
         assert_eq!(queue.slots.len(), 5);
+        queue.push(Duration::MAX, 'z');
+        queue.push(Duration::from_secs(500 * 366 * 86_400), 'y');
+        let last: String = std::iter::from_fn(|| queue.pop().map(|(_, event)| event)).collect();
+        assert_eq!(last, "xyz");
     }
 }

@@ -373,7 +373,7 @@ fn colluders_on_every_path_lead_nobody_astray() {
         for node in (0..400).filter(colludes) {
             world.nodes[node].behaviour = Behaviour::Colludes(fellows.clone());
         }
-        // It knew nobody before, and meets as many of them as of the others.
+        // It knew nobody before, and meets them as it meets the others.
         let newcomer = world.add(Config { seeds: vec![info(1)], ..config() });
         world.run_for(120 * SECOND);
         for (publisher, node) in [(Publisher::new(100), 0), (Publisher::new(101), newcomer)] {
